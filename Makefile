@@ -1,0 +1,98 @@
+# `make` lists the commands. One virtual environment serves them all: `make demo` installs what the server needs,
+# and the other commands add the developers' tools to it. Everything installed is pinned by hash in a lock file.
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+JS := tests/system/js
+
+# A stamp carries a checksum of what was installed, so that a repeated command starts at once and a changed lock file
+# installs anew.
+SERVER := $(VENV)/.server-$(shell cat pyproject.toml requirements.lock | cksum | cut -d ' ' -f 1)
+TOOLS := $(VENV)/.tools-$(shell cat pyproject.toml requirements.lock requirements-dev.lock | cksum | cut -d ' ' -f 1)
+CLIENTS := $(JS)/node_modules/.installed-$(shell cat $(JS)/package-lock.json | cksum | cut -d ' ' -f 1)
+
+# The tools and the Node.js of the environment come before the machine's own, so that every machine tests with one version.
+export PATH := $(abspath $(BIN)):$(PATH)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test test-long lint format bench setup lock clean
+
+help: ## List the commands
+	@echo 'Usage: make COMMAND [ARGS="…"] [VENV=folder] [PYTHON=python3.x]'
+	@echo
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F '|' '{ printf "%-12s%s\n", $$1, $$2 }'
+
+demo: $(SERVER) ## Watch two agents meet, bargain, work and get paid (ARGS=--once ends after one deal)
+	@$(BIN)/agrenting demo $(ARGS)
+
+test: $(TOOLS) $(CLIENTS) ## Run the tests; the whole suite also measures coverage (ARGS="tests/crypto -x" runs a part)
+ifeq ($(strip $(ARGS)),)
+	$(BIN)/python -m pytest --cov
+	$(BIN)/coverage report --include='channels/*,crypto/*' --fail-under=100
+else
+	$(BIN)/python -m pytest $(ARGS)
+endif
+
+test-long: $(TOOLS) $(CLIENTS) ## Run what takes over a minute by design
+	$(BIN)/python -m pytest -m long $(ARGS)
+
+lint: $(TOOLS) ## Check format, style, types and the direction of imports
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+
+format: $(TOOLS) ## Rewrite the sources in the house's format
+	$(BIN)/ruff check --fix-only --exit-zero
+	$(BIN)/ruff format
+
+bench: $(TOOLS) ## Measure, as ratios against peers in the same run
+	$(BIN)/python -m benchmarks $(ARGS)
+
+setup: $(TOOLS) $(CLIENTS) ## Install everything that the other commands need
+
+lock: $(TOOLS) ## Pin what pyproject.toml asks for (ARGS=--upgrade takes newer versions)
+	$(BIN)/uv pip compile $(LOCK_FLAGS) pyproject.toml --group build --output-file requirements.lock $(ARGS)
+	$(BIN)/uv pip compile $(LOCK_FLAGS) pyproject.toml --group dev --constraints requirements.lock \
+		--output-file requirements-dev.lock $(ARGS)
+	cd $(JS) && npm install --package-lock-only
+
+LOCK_FLAGS := --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url
+
+clean: ## Remove the environment, caches and reports
+	rm -rf "$(VENV)" $(JS)/node_modules build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache \
+		.mypy_cache .pytest_cache .ruff_cache .schemathesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo 'Agrenting needs Python 3.11 or newer; `$(PYTHON)` is not. Name one: make PYTHON=python3.12 …' >&2; exit 1; }
+	@echo 'Making the virtual environment $(VENV)'
+	@$(PYTHON) -m venv --clear "$(VENV)" || { \
+		echo 'Python could not make a virtual environment (on Debian and Ubuntu it needs the package python3-venv).' >&2; \
+		rm -rf "$(VENV)"; exit 1; }
+
+$(SERVER): $(BIN)/python
+	@echo 'Installing the server into $(VENV) (requirements.lock)'
+	@$(PIP) install -qq --require-hashes -r requirements.lock
+	@$(PIP) install -qq --no-deps --no-build-isolation --editable .
+	@rm -f $(VENV)/.server-*
+	@touch $@
+
+$(TOOLS): $(BIN)/python
+	@echo 'Installing the server and the tools into $(VENV) (requirements-dev.lock)'
+	@$(PIP) install -qq --require-hashes -r requirements-dev.lock
+	@$(PIP) install -qq --no-deps --no-build-isolation --editable .
+	@rm -f $(VENV)/.server-* $(VENV)/.tools-*
+	@touch $(SERVER) $@
+
+$(CLIENTS): $(TOOLS)
+	@echo "Installing the Phoenix client for JavaScript into $(JS) (package-lock.json)"
+	@cd $(JS) && npm ci --loglevel=error
+	@touch $@

@@ -1,0 +1,5 @@
+"""`python -m agrenting` is `agrenting`."""
+
+from agrenting.cli import main
+
+raise SystemExit(main())

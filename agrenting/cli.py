@@ -1,0 +1,153 @@
+"""`agrenting`: the command line.
+
+Every command works on a data folder, whether or not a server is running on it, prints for people by default and one
+JSON object with `--json`, and exits non-zero with one clear line on failure.
+"""
+
+import argparse
+import sqlite3
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from agrenting import __version__, commands
+from agrenting.config import Settings, SettingsError, load_settings
+from agrenting.db.migrate import SchemaError
+from channels.errors import Refusal
+from crypto import CryptoError
+
+FAILED, INTERRUPTED = 1, 130
+
+Run = Callable[[argparse.Namespace, Settings], commands.Answer | int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    parser = build_parser()
+    chosen = parser.parse_args(arguments)
+    try:
+        overrides = {name: getattr(chosen, name, None) for name in ("data_dir", "host", "port")}
+        answer = chosen.run(chosen, load_settings(overrides))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        return FAILED
+    except (Refusal, CryptoError) as refusal:
+        return _fail(f"{refusal} ({refusal.reason})", chosen, refusal.reason)
+    except (SettingsError, SchemaError, commands.CommandError, OSError, sqlite3.Error) as error:
+        return _fail(str(error), chosen, "failed")
+    if isinstance(answer, int):
+        return answer
+    print(_json(answer.fields) if chosen.json else answer.text)  # noqa: T201 - it is our output
+    return answer.exit_code
+
+
+def _fail(sentence: str, chosen: argparse.Namespace, reason: str) -> int:
+    line = " ".join(sentence.split())
+    if getattr(chosen, "json", False):
+        print(_json({"error": {"code": reason, "message": line}}))  # noqa: T201 - it is our output
+    print(f"agrenting: {line}", file=sys.stderr)  # noqa: T201 - it is our output
+    return FAILED
+
+
+def _json(fields: dict[str, Any]) -> str:
+    return msgspec.json.encode(fields).decode()
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; a test holds it against the README."""
+    parser = argparse.ArgumentParser(
+        prog="agrenting",
+        description="An open, self-hosted marketplace for software agents.",
+        epilog="Settings come from AGRENTING_… variables or the TOML file that AGRENTING_CONFIG names; see `agrenting config`.",
+    )
+    parser.add_argument("--version", action="version", version=f"agrenting {__version__}")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--data-dir", metavar="DIR", help="the data folder (default ./var)")
+    common.add_argument("--json", action="store_true", help="print one JSON object")
+    nouns = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(
+        parent: Any, name: str, run: Run, text: str, *, positionals: Sequence[tuple[str, str]] = ()
+    ) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = parent.add_parser(name, parents=[common], help=text, description=text)
+        for positional, description in positionals:
+            added.add_argument(positional, help=description)
+        added.set_defaults(run=run)
+        return added
+
+    serve = command(nouns, "serve", commands.serve, "migrate the data folder, then serve it until SIGTERM")
+    serve.add_argument("--host", help="where to listen (default 127.0.0.1)")
+    serve.add_argument("--port", type=int, help="the port (default 4000; 0: a free one)")
+    _add_demo(command(nouns, "demo", commands.demo, "watch two agents meet, bargain, work and get paid"))
+    command(nouns, "config", commands.config, "print the settings in force")
+    command(nouns, "migrate", commands.migrate_folder, "bring the data folder to this program's schema")
+    command(nouns, "keygen", commands.keygen, "make an agent's signing key")
+    command(nouns, "doctor", commands.doctor, "recompute the books and print every difference")
+    verify = command(nouns, "verify", commands.verify, "check receipts offline, with public keys alone")
+    verify.add_argument("files", nargs="+", metavar="FILE", help="a receipt, as `GET /api/v1/negotiations/{id}/receipt` gives it")
+    verify.add_argument("--platform-key", metavar="B64", help="the platform's public key that you expect")
+    command(
+        nouns, "backup", commands.backup, "make a consistent copy of the data folder's database, also while it is served",
+        positionals=[("file", "the new file")],
+    )
+    command(
+        nouns, "restore", commands.restore, "put a backup into an empty data folder",
+        positionals=[("file", "a file that `backup` made")],
+    )
+    deposit = command(
+        nouns, "deposit", commands.deposit, "put money in for an agent",
+        positionals=[("handle", "the agent's handle"), ("amount", "integer minor units, or major units with a point: 8.50")],
+    )
+    deposit.add_argument("--idempotency-key", metavar="K", help="repeating it with the same key does nothing more")
+    _add_registry(nouns, command)
+    return parser
+
+
+def _add_demo(demo: argparse.ArgumentParser) -> None:
+    demo.add_argument("--once", action="store_true", help="end after one deal; exit code 0 only if everything balanced")
+    demo.add_argument("--verbose", action="store_true", help="print every frame")
+
+
+def _noun(nouns: Any, name: str, text: str) -> Any:
+    noun = nouns.add_parser(name, help=text, description=text)
+    return noun.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+
+def _add_registry(nouns: Any, command: Callable[..., argparse.ArgumentParser]) -> None:
+    organisations = _noun(nouns, "org", "organisations")
+    command(
+        organisations, "create", commands.create_organisation, "make an organisation", positionals=[("name", "its name")]
+    )
+    users = _noun(nouns, "user", "users")
+    user = command(
+        users, "create", commands.create_user, "make a user; its key is shown once",
+        positionals=[("handle", "1-40 of a-z, 0-9, - and _")],
+    )
+    user.add_argument("--org", metavar="NAME", help="the organisation that it joins")
+    user.add_argument("--operator", action="store_true", help="it may run the marketplace")
+    agents = _noun(nouns, "agent", "agents")
+    agent = command(
+        agents, "create", commands.create_agent, "make an agent; its key is shown once",
+        positionals=[("owner", "its owner's handle"), ("name", "its name, from which its handle comes")],
+    )
+    agent.add_argument("--description", required=True, metavar="TEXT", help="what it does")
+    agent.add_argument(
+        "--capability", action="append", default=[], metavar="NAME[=PRICE]", help="what it can be hired for, in minor units"
+    )
+    agent.add_argument("--base-price", type=int, metavar="N", help="for capabilities without a price, in minor units")
+    agent.add_argument("--pricing-model", choices=("hybrid", "fixed", "auction"), default="hybrid")
+    agent.add_argument("--public-key", metavar="B64", help="its Ed25519 key, or a did:key (see `agrenting keygen`)")
+    agent.add_argument("--tag", action="append", default=[], metavar="T", help="a word that it is found by")
+    agent.add_argument("--global", action="store_true", dest="is_global", help="everybody may see and hire it")
+    agent.add_argument("--unlisted", action="store_true", help="not found by strangers")
+    agent.add_argument("--org", metavar="NAME", help="share it with an organisation")
+    for name, text in (("suspend", "it opens nothing any more, and finishes what runs"), ("reinstate", "end its suspension")):
+        command(agents, name, commands.moderate(name), text, positionals=[("handle", "the agent's handle")])
+    keys = _noun(nouns, "key", "API keys")
+    command(
+        keys, "rotate", commands.rotate_key, "give a user or agent a new key; its old ones and their sessions die at once",
+        positionals=[("handle", "the user's or agent's handle")],
+    )

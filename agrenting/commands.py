@@ -1,0 +1,340 @@
+"""What each command of the command line does. `cli.py` names them and prints what they answer."""
+
+import argparse
+import hashlib
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from agrenting import auth, registry
+from agrenting.clock import system_clock, to_ms
+from agrenting.config import Settings
+from agrenting.db import agents, ledger, people, states
+from agrenting.db.migrate import migrate
+from agrenting.db.transaction import WriterTx
+from agrenting.folder import Folder
+from agrenting.foreign import Announcement
+from channels.agents import PricingModel
+from channels.errors import Conflict, Invalid
+from channels.handlers import Market
+from channels.identity import normalise_handle
+from channels.registration import AgentDraft, CapabilityDraft, parse_money, reinstate, suspend
+from crypto import (
+    ReceiptError,
+    did_from_public_key,
+    format_public_key,
+    format_secret_key,
+    generate_secret_key,
+    parse_public_key,
+    public_key_of,
+    verify_receipt,
+)
+
+RECEIPT_BYTES_MAX = 4_194_304
+IDEMPOTENT_FOR_MS = 86_400_000
+COMMAND_LINE = "command-line"
+
+
+class CommandError(Exception):
+    """A command that cannot be carried out; the sentence says why and what to do."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a command says: for people, and as JSON."""
+
+    text: str
+    fields: dict[str, Any]
+    exit_code: int = 0
+
+
+def serve(_chosen: argparse.Namespace, settings: Settings) -> int:
+    """Serve until stopped."""
+    from agrenting.serve import serve as run  # noqa: PLC0415 - the other commands do not pay for loading a server
+
+    return run(settings)
+
+
+def demo(chosen: argparse.Namespace, settings: Settings) -> int:
+    """Run the demo."""
+    from agrenting.demo import run  # noqa: PLC0415 - the other commands do not pay for loading the demo
+
+    return run(
+        data_dir=Path(chosen.data_dir) if chosen.data_dir else None,
+        once=chosen.once,
+        verbose=chosen.verbose,
+        settings=settings,
+    )
+
+
+def config(_chosen: argparse.Namespace, settings: Settings) -> Answer:
+    """The settings in force. None of them is a secret: those lie in the data folder."""
+    fields = msgspec.to_builtins(settings)
+    lines = [f"{name} = {msgspec.json.encode(value).decode()}" for name, value in fields.items() if name != "limits"]
+    lines += ["", "[limits]", *(f"{name} = {value}" for name, value in fields["limits"].items())]
+    return Answer("\n".join(lines), fields)
+
+
+def migrate_folder(_chosen: argparse.Namespace, settings: Settings) -> Answer:
+    """Bring the folder to this program's schema."""
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    migrate(settings.database_path)
+    return Answer(f"{settings.database_path} is up to date.", {"database": str(settings.database_path)})
+
+
+def keygen(_chosen: argparse.Namespace, _settings: Settings) -> Answer:
+    """Make a signing key."""
+    seed = generate_secret_key()
+    public = public_key_of(seed)
+    fields = {
+        "secret_key": format_secret_key(seed),
+        "public_key": format_public_key(public),
+        "did": did_from_public_key(public),
+    }
+    lines = "\n".join(f"{name:<11} {value}" for name, value in fields.items())
+    return Answer(f"{lines}\n\nKeep the secret key to yourself: who has it signs as the agent.", fields)
+
+
+def create_organisation(chosen: argparse.Namespace, settings: Settings) -> Answer:
+    """Make an organisation."""
+
+    def change(tx: WriterTx, _market: Market) -> tuple[dict[str, Any], Announcement]:
+        made = registry.create_organisation(tx, chosen.name, now=system_clock())
+        return {"id": made.id, "name": made.name}, Announcement()
+
+    fields = Folder(settings).change(change)
+    return Answer(f"Organisation {fields['name']} ({fields['id']}).", fields)
+
+
+def create_user(chosen: argparse.Namespace, settings: Settings) -> Answer:
+    """Make a user."""
+
+    def change(tx: WriterTx, _market: Market) -> tuple[dict[str, Any], Announcement]:
+        user, key = registry.create_user(
+            tx, chosen.handle, organisation=chosen.org, is_operator=chosen.operator, now=system_clock()
+        )
+        return {"id": user.id, "handle": user.handle, "api_key": key}, Announcement()
+
+    return _made("User", Folder(settings).change(change))
+
+
+def create_agent(chosen: argparse.Namespace, settings: Settings) -> Answer:
+    """Make an agent. The command line on the data folder is the operator: a public key needs no proof here."""
+    draft = AgentDraft(
+        name=chosen.name,
+        description=chosen.description,
+        capabilities=tuple(parse_capability(text) for text in chosen.capability),
+        base_price=chosen.base_price,
+        pricing_model=PricingModel(chosen.pricing_model),
+        tags=tuple(chosen.tag),
+        is_listed=not chosen.unlisted,
+        is_global=chosen.is_global,
+        public_key=chosen.public_key if not _is_did(chosen.public_key) else None,
+        did=chosen.public_key if _is_did(chosen.public_key) else None,
+    )
+
+    def change(tx: WriterTx, market: Market) -> tuple[dict[str, Any], Announcement]:
+        owner = registry.require_user(tx, chosen.owner)
+        agent, key = registry.create_agent(
+            tx,
+            owner,
+            draft,
+            organisation=chosen.org,
+            by_operator=True,
+            maker=None,
+            now=system_clock(),
+            market=market,
+        )
+        return {"id": agent.id, "handle": agent.handle, "api_key": key}, Announcement()
+
+    return _made("Agent", Folder(settings).change(change))
+
+
+def _is_did(text: str | None) -> bool:
+    return text is not None and text.startswith("did:")
+
+
+def _made(what: str, fields: dict[str, Any]) -> Answer:
+    text = f"{what} {fields['handle']} ({fields['id']}).\nIts API key, shown this once: {fields['api_key']}"
+    return Answer(text, fields)
+
+
+def parse_capability(text: str) -> CapabilityDraft:
+    """`name` or `name=price`, the price in minor units.
+
+    Raises:
+        Invalid: `invalid_price`.
+    """
+    name, equals, price = text.partition("=")
+    if not equals:
+        return CapabilityDraft(name=name)
+    if not price.isascii() or not price.isdigit():
+        raise Invalid("invalid_price", f"{text}: a price is an integer of minor units, as in {name}=8500000.")
+    return CapabilityDraft(name=name, price=int(price))
+
+
+def deposit(chosen: argparse.Namespace, settings: Settings) -> Answer:
+    """Put money in for an agent, once per idempotency key."""
+
+    def change(tx: WriterTx, market: Market) -> tuple[dict[str, Any], Announcement]:
+        text = chosen.amount
+        amount = parse_money(int(text) if text.isascii() and text.isdigit() else text, exponent=market.exponent)
+        agent = registry.require_agent(tx, chosen.handle)
+        fingerprint = f"{agent.id} {amount}"
+        if chosen.idempotency_key is not None and _is_repeated(tx, chosen.idempotency_key, fingerprint):
+            return {"available": ledger.balances_of_agent(tx, agent.id)["available"]}, Announcement()
+        available = registry.deposit(tx, agent, amount, memo="command line", now=system_clock())
+        return {"available": available}, Announcement()
+
+    fields = Folder(settings).change(change)
+    return Answer(f"Available now: {fields['available']} minor units.", fields)
+
+
+def _is_repeated(tx: WriterTx, key: str, fingerprint: str) -> bool:
+    """Whether this key has been used for the same already; remember it otherwise.
+
+    Raises:
+        Invalid: `idempotency_mismatch`: it was used for something else.
+    """
+    hashed = hashlib.sha256(fingerprint.encode()).hexdigest()
+    row = tx.one(
+        "SELECT fingerprint FROM idempotency_keys WHERE caller = :caller AND path = 'deposit' AND key = :key",
+        caller=COMMAND_LINE,
+        key=key,
+    )
+    if row is None:
+        tx.run(
+            "INSERT INTO idempotency_keys (caller, path, key, fingerprint, status_code, body, expires_at)"
+            " VALUES (:caller, 'deposit', :key, :fingerprint, 200, '', :expires_at)",
+            caller=COMMAND_LINE,
+            key=key,
+            fingerprint=hashed,
+            expires_at=to_ms(system_clock()) + IDEMPOTENT_FOR_MS,
+        )
+        return False
+    if row[0] != hashed:
+        raise Invalid("idempotency_mismatch", "This idempotency key was used for another deposit; take a new one.")
+    return True
+
+
+def moderate(name: str) -> Callable[[argparse.Namespace, Settings], Answer]:
+    """The command that suspends an agent, or ends its suspension."""
+    decide = {"suspend": suspend, "reinstate": reinstate}[name]
+
+    def run(chosen: argparse.Namespace, settings: Settings) -> Answer:
+        def change(tx: WriterTx, _market: Market) -> tuple[dict[str, Any], Announcement]:
+            found = registry.require_agent(tx, chosen.handle)
+            agent = decide(states.load(tx, "agent", found.id), now=system_clock())
+            states.save(tx, "agent", agent.id, agent)
+            leaving = (f"agent_socket:{agent.id}",) if name == "suspend" else ()
+            return {"id": agent.id, "handle": agent.handle, "status": agent.status}, Announcement((), leaving)
+
+        fields = Folder(settings).change(change)
+        return Answer(f"{fields['handle']} is {fields['status']}.", fields)
+
+    return run
+
+
+def rotate_key(chosen: argparse.Namespace, settings: Settings) -> Answer:
+    """Give a user or an agent a new key. Every other key of it, and their sessions, die in the same transaction."""
+
+    def change(tx: WriterTx, _market: Market) -> tuple[dict[str, Any], Announcement]:
+        handle, now = normalise_handle(chosen.handle), system_clock()
+        agent = agents.by_handle(tx, handle)
+        user_id = agent.owner_id if agent is not None else registry.require_user(tx, handle).id
+        agent_id = None if agent is None else agent.id
+        keys = [
+            key
+            for key in people.keys_of(tx, user_id=user_id, agent_id=agent_id, after="", limit=1_000_000)
+            if key.agent_id == agent_id and key.revoked_at is None
+        ]
+        if not keys:
+            raise Conflict("no_key", "Every key of it has been revoked.")
+        first, *others = keys
+        for key in others:
+            people.revoke_key(tx, key_id=key.id, now=now)
+        secret = auth.rotate_key(tx, first.id)
+        socket_id = f"agent_socket:{agent_id}" if agent_id else f"user_socket:{user_id}"
+        fields = {"id": agent_id or user_id, "handle": handle, "api_key": secret}
+        return fields, Announcement((), (socket_id,))
+
+    fields = Folder(settings).change(change)
+    return Answer(f"{fields['handle']} has a new API key, shown this once: {fields['api_key']}", fields)
+
+
+def doctor(_chosen: argparse.Namespace, settings: Settings) -> Answer:
+    """Recompute the books."""
+    if not settings.database_path.exists():
+        raise CommandError(f"there is no database in {settings.folder}; name a data folder with --data-dir")
+    with Folder(settings).transaction() as tx:
+        differences = ledger.doctor(tx)
+        summary = ledger.summary(tx)
+    fields = {"ok": not differences, "differences": differences, "summary": summary}
+    if differences:
+        return Answer("\n".join([*differences, f"{len(differences)} differences."]), fields, exit_code=1)
+    held = ", ".join(f"{name} {amount}" for name, amount in summary.items() if name != "sum")
+    return Answer(f"The books balance: {held}. No difference.", fields)
+
+
+def verify(chosen: argparse.Namespace, _settings: Settings) -> Answer:
+    """Check receipts offline."""
+    platform_key = parse_public_key(chosen.platform_key) if chosen.platform_key else None
+    documents = [_verify(Path(name), platform_key) for name in chosen.files]
+    is_good = all(document["ok"] for document in documents)
+    lines: list[str] = []
+    for document in documents:
+        verdict = "good" if document["ok"] else f"BAD: {document['error']}"
+        lines.append(f"{document['file']}: {verdict}")
+        lines += [f"  · {check}" for check in document.get("checks", ())]
+    return Answer("\n".join(lines), {"ok": is_good, "documents": documents}, exit_code=0 if is_good else 1)
+
+
+def _verify(path: Path, platform_key: bytes | None) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > RECEIPT_BYTES_MAX:
+            raise CommandError(f"larger than {RECEIPT_BYTES_MAX} bytes")
+        document = msgspec.json.decode(path.read_bytes())
+        if isinstance(document, dict) and "data" in document and "kind" not in document:
+            document = document["data"]  # As REST wraps it.
+        report = verify_receipt(document, platform_key=platform_key)
+    except (OSError, msgspec.DecodeError, RecursionError, ReceiptError, CommandError) as error:
+        return {"file": str(path), "ok": False, "error": " ".join(str(error).split())}
+    return {"file": str(path), "ok": True, "kind": report.kind, "id": report.id, "checks": list(report.checks)}
+
+
+def backup(chosen: argparse.Namespace, settings: Settings) -> Answer:
+    """A consistent copy of the database, also while it is served. The server key is not in it: keep that apart."""
+    target = Path(chosen.file)
+    if not settings.database_path.exists():
+        raise CommandError(f"there is no database in {settings.folder}; name a data folder with --data-dir")
+    if target.exists():
+        raise CommandError(f"{target} exists already; name a new file")
+    target.touch(mode=0o600)
+    with closing(sqlite3.connect(settings.database_path)) as source, closing(sqlite3.connect(target)) as copy:
+        source.backup(copy)
+    return Answer(f"{target}: {target.stat().st_size} bytes.", {"file": str(target), "bytes": target.stat().st_size})
+
+
+def restore(chosen: argparse.Namespace, settings: Settings) -> Answer:
+    """Put a backup into a folder that has no database yet."""
+    source_path = Path(chosen.file)
+    if settings.database_path.exists():
+        raise CommandError(f"{settings.database_path} exists already; restore into an empty folder")
+    if not source_path.exists():
+        raise CommandError(f"there is no file {source_path}")
+    with closing(sqlite3.connect(f"file:{source_path}?mode=ro", uri=True)) as source:
+        try:
+            known = source.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
+        except sqlite3.DatabaseError as error:
+            raise CommandError(f"{source_path} is no backup: {error}") from error
+        if not known:
+            raise CommandError(f"{source_path} is no backup of Agrenting")
+        settings.folder.mkdir(parents=True, exist_ok=True)
+        settings.database_path.touch(mode=0o600)
+        with closing(sqlite3.connect(settings.database_path)) as copy:
+            source.backup(copy)
+    migrate(settings.database_path)
+    return Answer(f"{settings.database_path} is restored.", {"database": str(settings.database_path)})

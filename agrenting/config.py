@@ -1,0 +1,169 @@
+"""Settings: every limit and switch with its unit and default, from the environment or a TOML file.
+
+Precedence: command line, then environment (`AGRENTING_…`), then the TOML file, then the default. An unknown setting is
+an error, not ignored. `agrenting config` prints what is in force.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from channels.handlers import Limits
+
+ENVIRONMENT_PREFIX = "AGRENTING_"
+ENVIRONMENT_ONLY = frozenset({"AGRENTING_CONFIG"})
+
+
+class SettingsError(Exception):
+    """A setting that does not exist, or a value that does not fit; the sentence says which and what would."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All settings of one server.
+
+    Args:
+        data_dir: The folder of the database, the server key and the lock.
+        host, port: Where to listen; port 0 takes a free one.
+        signing_domain: Goes into every signed message. Empty: a random one is made at the first start. Fixed then.
+        currency, exponent: The money unit: 1 is 10^-exponent of the currency. Fixed at the first start.
+        fee_bps: The platform's part of a completed task, in basis points of its price.
+        topics: Python modules that add topics of an operator's own.
+        allowed_origins: Web origins that may open sockets and call REST from a browser; empty: none but the server's own.
+        trusted_proxies: Addresses whose X-Forwarded-For is believed; empty: none.
+        frame_bytes_max: The largest frame a socket may send; beyond it the socket is closed (1009).
+        body_bytes_max: The largest REST body.
+        topics_per_socket_max: Topics that one socket may have joined.
+        outbox_bytes_max: What may wait for a socket that does not read; beyond it the socket is closed (1013).
+        inbox_frames_max: Frames of one socket that may be under way; beyond it the socket is not read until they are done.
+        socket_idle_s: A socket that has sent nothing for so long is closed.
+        join_timeout_s: A join that has not been answered by then is refused (`join timeout`).
+        drain_s: Over how many seconds sockets are closed when the server stops.
+        session_ttl_s: How long a session token lives.
+        idempotency_ttl_s: How long an idempotency key is remembered.
+        commit_batch_max: Changes that share one commit at most.
+        busy_timeout_s: How long a commit waits for another process that writes to the same file.
+        timer_poll_s: How often due timers, and changes by other processes, are looked for.
+        *_per_s, *_burst: Token buckets: so many a second for ever, and so many at once. See PROTOCOL.md, "Rate limits".
+        on_metrics: Whether `/metrics` answers.
+        log_format: `console` or `json`.
+        log_level: `debug`, `info`, `warning` or `error`.
+    """
+
+    data_dir: str = "./var"
+    host: str = "127.0.0.1"
+    port: int = 4000
+    signing_domain: str = ""
+    currency: str = "USD"
+    exponent: int = 6
+    fee_bps: int = 500
+    topics: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ()
+    frame_bytes_max: int = 1_048_576
+    body_bytes_max: int = 1_048_576
+    topics_per_socket_max: int = 100
+    outbox_bytes_max: int = 1_048_576
+    inbox_frames_max: int = 1_024
+    socket_idle_s: float = 60.0
+    join_timeout_s: float = 10.0
+    drain_s: float = 5.0
+    session_ttl_s: int = 86_400
+    idempotency_ttl_s: int = 86_400
+    commit_batch_max: int = 512
+    busy_timeout_s: float = 10.0
+    timer_poll_s: float = 1.0
+    control_per_s: float = 200.0
+    control_burst: float = 400.0
+    stream_bytes_per_s: float = 33_554_432.0
+    stream_bytes_burst: float = 67_108_864.0
+    discovery_per_s: float = 50.0
+    discovery_burst: float = 200.0
+    joins_per_s: float = 100.0
+    joins_burst: float = 300.0
+    connects_per_s: float = 200.0
+    connects_burst: float = 2_000.0
+    bad_credentials_per_s: float = 1.0
+    bad_credentials_burst: float = 60.0
+    on_metrics: bool = True
+    log_format: str = "console"
+    log_level: str = "info"
+    limits: Limits = Limits()
+
+    @property
+    def folder(self) -> Path:
+        """The data folder as a path."""
+        return Path(self.data_dir)
+
+    @property
+    def database_path(self) -> Path:
+        """The SQLite file."""
+        return self.folder / "agrenting.sqlite3"
+
+    @property
+    def server_key_path(self) -> Path:
+        """The platform's signing seed, in base64, readable by its owner alone."""
+        return self.folder / "server.key"
+
+
+def load_settings(
+    overrides: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+    path: Path | None = None,
+) -> Settings:
+    """Settings from a TOML file, the environment and overrides, in rising precedence.
+
+    Args:
+        overrides: Values of the command line; None values are left out.
+        environment: The process's environment by default. A list is JSON; limits are `AGRENTING_LIMITS_…`.
+        path: The TOML file; by default what `AGRENTING_CONFIG` names, if it does.
+
+    Raises:
+        SettingsError: An unknown setting, or a value of the wrong type, or a file that cannot be read.
+    """
+    environment = os.environ if environment is None else environment
+    named = environment.get("AGRENTING_CONFIG")
+    path = path or (Path(named) if named else None)
+    merged: dict[str, Any] = _from_toml(path) if path else {}
+    limits: dict[str, Any] = dict(merged.pop("limits", {}))
+    for name, text in environment.items():
+        if not name.startswith(ENVIRONMENT_PREFIX) or name in ENVIRONMENT_ONLY:
+            continue
+        field = name.removeprefix(ENVIRONMENT_PREFIX).lower()
+        if field.startswith("limits_"):
+            limits[field.removeprefix("limits_")] = _value(text)
+        else:
+            merged[field] = _value(text)
+    merged.update({name: value for name, value in (overrides or {}).items() if value is not None})
+    unknown = sorted({*merged} - {*Settings.__struct_fields__}) + [
+        f"limits.{name}" for name in sorted({*limits} - {*Limits.__struct_fields__})
+    ]
+    if unknown:
+        raise SettingsError(f"unknown setting: {', '.join(unknown)}. `agrenting config` lists them all.")
+    try:
+        settings = msgspec.convert({**merged, "limits": limits}, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"a setting does not fit: {error}") from error
+    if settings.log_format not in {"console", "json"}:
+        raise SettingsError("log_format is console or json")
+    return settings
+
+
+def _from_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"cannot read the settings in {path}: {error}") from error
+
+
+def _value(text: str) -> Any:
+    """A list is JSON; everything else is text that the field's type converts."""
+    if text.startswith(("[", "{")):
+        try:
+            return msgspec.json.decode(text)
+        except msgspec.DecodeError as error:
+            raise SettingsError(f"not JSON: {text!r}: {error}") from error
+    return text

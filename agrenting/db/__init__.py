@@ -1,0 +1,1 @@
+"""The database: schema, connections, group commit, and one module of statements per noun."""

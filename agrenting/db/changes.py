@@ -1,0 +1,102 @@
+"""Decisions into rows: the one place where what a handler decided is carried out, inside its transaction."""
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from agrenting.clock import day_of, to_ms
+from agrenting.db import agents, ledger, messages, states, streams
+from agrenting.db.transaction import WriterTx
+from channels.agents import Agent
+from channels.handlers import Broadcast, Context, Decision, Insert, Mail, NotePresence, Outcome, Save, Spend, StoreChunk, Timer
+from channels.ledger import Entry
+
+
+def carry_out(tx: WriterTx, decision: Decision, context: Context, *, store: str, state_id: str) -> tuple[Broadcast, ...]:
+    """Save what was decided; the broadcasts that follow from it, once durable.
+
+    Args:
+        tx: The transaction that the decision's state was loaded in.
+        decision: What was decided.
+        context: Who asked, and when.
+        store: Where `decision.state` goes; empty where there is none.
+        state_id: Its id.
+
+    Raises:
+        Conflict: `insufficient_balance`, `spend_cap_exceeded`.
+        StaleState: Somebody has changed a state since it was loaded.
+    """
+    if decision.state is not None:
+        assert store, "a handler that decides a state names its loader"
+        states.save(tx, store, state_id, decision.state)
+    told: list[Broadcast] = []
+    for change in decision.changes:
+        mail = _carry_out(tx, change, context)
+        if mail is not None:
+            told.append(mail)
+    return (*decision.broadcasts, *told)
+
+
+def _carry_out(tx: WriterTx, change: Any, context: Context) -> Broadcast | None:  # noqa: C901 - one line a kind
+    now = context.now
+    match change:
+        case Entry():
+            ledger.post(tx, change, now=now)
+        case Timer():
+            set_timer(tx, change)
+        case Mail():
+            return messages.deliver(tx, change, now=now)
+        case Spend():
+            ledger.count_spending(tx, key_id=context.sender.key_id, amount=change.amount, now=now)
+        case Insert():
+            states.insert(tx, change.store, change.id, change.state)
+        case Save():
+            states.save(tx, change.store, change.id, change.state)
+        case StoreChunk():
+            streams.append(
+                tx, task_id=change.task_id, direction=change.direction, seq=change.seq, chunk=change.chunk
+            )
+        case NotePresence():
+            agents.set_presence(tx, change.agent_id, change.presence)
+        case Outcome():
+            count_outcome(tx, change, now=now)
+        case _:
+            raise AssertionError(f"an unknown change: {change!r}")
+    return None
+
+
+def set_timer(tx: WriterTx, timer: Timer) -> None:
+    """Arm a timer, or disarm it."""
+    if timer.due_at is None:
+        tx.run("DELETE FROM timers WHERE topic = :topic AND kind = :kind", topic=timer.topic, kind=timer.kind)
+        return
+    tx.run(
+        "INSERT INTO timers (topic, kind, due_at) VALUES (:topic, :kind, :due_at)"
+        " ON CONFLICT (topic, kind) DO UPDATE SET due_at = excluded.due_at",
+        topic=timer.topic,
+        kind=timer.kind,
+        due_at=to_ms(timer.due_at),
+    )
+
+
+def count_outcome(tx: WriterTx, outcome: Outcome, *, now: datetime) -> None:
+    """Count a task's end for the provider, if it is the first of that client's owner in this UTC day."""
+    counted = tx.run(
+        "INSERT INTO outcomes (provider_agent_id, client_owner_id, day, task_id, is_completed)"
+        " VALUES (:provider, :client_owner, :day, :task_id, :is_completed) ON CONFLICT DO NOTHING",
+        provider=outcome.provider_agent_id,
+        client_owner=outcome.client_owner_id,
+        day=day_of(now),
+        task_id=outcome.task_id,
+        is_completed=outcome.is_completed,
+    )
+    provider: Agent | None = states.load(tx, "agent", outcome.provider_agent_id) if counted else None
+    if provider is None:
+        return
+    after = msgspec.structs.replace(
+        provider,
+        tasks_completed=provider.tasks_completed + outcome.is_completed,
+        tasks_failed=provider.tasks_failed + (not outcome.is_completed),
+    )
+    states.save(tx, "agent", provider.id, after)

@@ -1,0 +1,154 @@
+"""Group commit: everything that arrives while one commit runs shares the next.
+
+    submit ──► pending ──► one writer thread: BEGIN · unit · unit · … · COMMIT ──► settled, in the same order
+
+There is no timer: when the writer is idle a unit is committed at once, alone; when it is busy, units gather. Each unit
+runs inside a savepoint of its own, so that a refusal in one leaves the others be. `settled` is called on the event
+loop, in commit order, only after the commit: so nothing is said before it is durable, and what is said of one topic is
+said in the order in which it became so.
+"""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from agrenting.db.transaction import StaleState, WriterTx
+from channels.errors import Conflict, Refusal
+
+T = TypeVar("T")
+
+BatchObserver = Callable[[int, float], None]
+"""Told of each batch: its units, and the seconds from BEGIN to durable."""
+
+
+class StorageUnavailable(Exception):
+    """The database could not commit: nothing of the batch has happened. The disk is full, or locked, or gone."""
+
+
+class Unit:
+    """One change: `run` decides and saves inside the transaction, `settled` hears the outcome once it is durable."""
+
+    __slots__ = ("run", "settled")
+
+    def __init__(self, run: Callable[[WriterTx], Any], settled: Callable[[Any, Exception | None], None]) -> None:
+        self.run = run
+        self.settled = settled
+
+
+class GroupCommit:
+    """The one writer of a database file in this process.
+
+    Args:
+        connection: Used by the writer thread alone, in autocommit mode (`isolation_level=None`).
+        batch_max: Units that share one commit at most.
+        observe: Told of each batch, for metrics.
+    """
+
+    def __init__(
+        self, connection: sqlite3.Connection, *, batch_max: int, observe: T = TypeVar("T")
+
+BatchObserver = lambda _units, _seconds: None
+    ) -> None:
+        self._connection = connection
+        self._batch_max = batch_max
+        self._observe = observe
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="agrenting-writer")
+        self._memory: dict[str, Any] = {}
+        self._pending: list[Unit] = []
+        self._is_running = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def submit(self, unit: Unit) -> None:
+        """Queue a unit. From the event loop only."""
+        self._pending.append(unit)
+        if not self._is_running:
+            self._start()
+
+    async def write(self, run: Callable[[WriterTx], T]) -> T:
+        """Run one change and wait until it is durable.
+
+        Raises:
+            Refusal: What `run` refused.
+            StorageUnavailable: The commit failed.
+        """
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+        def settled(outcome: T, error: Exception | None) -> None:
+            if future.done():
+                return
+            if error is None:
+                future.set_result(outcome)
+            else:
+                future.set_exception(error)
+
+        self.submit(Unit(run, settled))
+        return await future
+
+    async def drain(self) -> None:
+        """Wait until nothing is under way."""
+        await self._idle.wait()
+
+    async def close(self) -> None:
+        """Finish what is under way, and end the thread."""
+        await self.drain()
+        self._thread.shutdown(wait=True)
+
+    def _start(self) -> None:
+        batch, self._pending = self._pending[: self._batch_max], self._pending[self._batch_max :]
+        self._is_running = True
+        self._idle.clear()
+        loop = asyncio.get_running_loop()
+        running = loop.run_in_executor(self._thread, self._commit, batch)
+        running.add_done_callback(lambda done: self._settle(batch, done.result()))
+
+    def _settle(self, batch: list[Unit], outcomes: list[tuple[Any, Exception | None]]) -> None:
+        if self._pending:
+            self._start()  # The writer works on while this loop tells what is durable.
+        else:
+            self._is_running = False
+        for unit, (outcome, error) in zip(batch, outcomes, strict=True):
+            unit.settled(outcome, error)
+        if not self._is_running:
+            self._idle.set()
+
+    def _commit(self, batch: list[Unit]) -> list[tuple[Any, Exception | None]]:
+        """In the writer thread: run every unit, then make them durable together."""
+        started = time.perf_counter()
+        undo: list[Callable[[], None]] = []
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            outcomes = [self._run(unit, undo) for unit in batch]
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            for step in undo:
+                step()
+            failure = StorageUnavailable(f"the change could not be stored: {error}")
+            return [(None, failure) for _ in batch]
+        self._observe(len(batch), time.perf_counter() - started)
+        return outcomes
+
+    def _run(self, unit: Unit, undo: list[Callable[[], None]]) -> tuple[Any, Exception | None]:
+        for _ in range(2):
+            tx = WriterTx(self._connection, self._memory)
+            try:
+                outcome = unit.run(tx)
+            except StaleState:
+                tx.undo()
+            except Refusal as refusal:
+                tx.undo()
+                return None, refusal
+            except sqlite3.OperationalError:
+                raise  # The disk or the lock: the whole batch fails, nothing is half done.
+            except Exception as error:  # noqa: BLE001 - a bug in one unit must not take the batch with it
+                tx.undo()
+                return None, error
+            else:
+                undo.extend(tx.keep())
+                return outcome, None
+        return None, Conflict("conflict", "Somebody else changed this at the same moment; try again.")

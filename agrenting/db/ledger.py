@@ -1,0 +1,233 @@
+"""The ledger's rows: entries and postings are only ever appended, balances follow them in the same transaction."""
+
+from datetime import datetime
+from typing import Any
+
+from agrenting.clock import day_of, to_ms
+from agrenting.db.transaction import Tx, WriterTx
+from agrenting.ids import new_id
+from channels.errors import Conflict
+from channels.ledger import EXTERNAL, FEES, MONEY_MAX, Entry, available
+
+EXTERNAL_FLOOR = -MONEY_MAX
+"""All money is in `external` with its sign turned: no sum of it may pass what a client's number holds exactly."""
+
+
+def post(tx: WriterTx, entry: Entry, *, now: datetime) -> str:
+    """Append an entry and move its balances.
+
+    Raises:
+        Conflict: `insufficient_balance`, with what is available, or `money_limit` where a deposit would carry the
+            sum of all money over 2^53-1.
+    """
+    entry_id = new_id()
+    tx.run(
+        "INSERT INTO ledger_entries (id, kind, task_id, memo, created_at)"
+        " VALUES (:id, :kind, :task_id, :memo, :created_at)",
+        id=entry_id,
+        kind=entry.kind,
+        task_id=entry.task_id,
+        memo=entry.memo,
+        created_at=to_ms(now),
+    )
+    for posting in entry.postings:
+        _move(tx, posting.account, posting.amount)
+        tx.run(
+            "INSERT INTO postings (account, entry_id, amount) VALUES (:account, :entry_id, :amount)",
+            account=posting.account,
+            entry_id=entry_id,
+            amount=posting.amount,
+        )
+    return entry_id
+
+
+def _move(tx: WriterTx, account: str, amount: int) -> None:
+    floor = EXTERNAL_FLOOR if account == EXTERNAL else 0
+    changed = tx.run(
+        "UPDATE accounts SET balance = balance + :amount WHERE name = :account AND balance + :amount >= :floor",
+        account=account,
+        amount=amount,
+        floor=floor,
+    )
+    if changed == 1:
+        return
+    present = balance(tx, account)
+    if present == 0 and amount >= floor and not _exists(tx, account):
+        tx.run("INSERT INTO accounts (name, balance) VALUES (:account, :amount)", account=account, amount=amount)
+        return
+    if account == EXTERNAL:
+        raise Conflict("money_limit", f"All money together may not pass {MONEY_MAX}.", max=MONEY_MAX)
+    raise Conflict(
+        "insufficient_balance",
+        f"{-amount} are needed and {present} are available; deposit the difference first.",
+        available=present,
+        required=-amount,
+    )
+
+
+def _exists(tx: Tx, account: str) -> bool:
+    return tx.one("SELECT 1 FROM accounts WHERE name = :account", account=account) is not None
+
+
+def balance(tx: Tx, account: str) -> int:
+    """An account's balance in minor units; 0 for one that nothing was ever posted to."""
+    row = tx.one("SELECT balance FROM accounts WHERE name = :account", account=account)
+    return 0 if row is None else int(row[0])
+
+
+def balances_of_agent(tx: Tx, agent_id: str) -> dict[str, int]:
+    """What an agent has: available, held in escrow for its tasks as a client, in channels, and all together."""
+    spendable = balance(tx, available(agent_id))
+    row = tx.one(
+        "SELECT coalesce(sum(accounts.balance), 0) FROM tasks JOIN accounts"
+        " ON accounts.name = 'task:' || tasks.id || ':escrow' WHERE tasks.client_agent_id = :id"
+        " AND tasks.status IN ('pending', 'in_progress')",
+        id=agent_id,
+    )
+    held = 0 if row is None else int(row[0])
+    return {"available": spendable, "escrow": held, "channels": 0, "total": spendable + held}
+
+
+def transactions(  # noqa: PLR0913 - one argument for each filter of the question
+    tx: Tx,
+    account: str,
+    *,
+    kind: str | None,
+    task_id: str | None,
+    since_ms: int | None,
+    until_ms: int | None,
+    before: str,
+    limit: int,
+) -> list[dict[str, Any]]:
+    """An account's entries, newest first, before entry id `before`."""
+    rows = tx.all(
+        "SELECT e.id, e.kind, p.amount, e.task_id, e.memo, e.created_at FROM postings p"
+        " JOIN ledger_entries e ON e.id = p.entry_id WHERE p.account = :account AND p.entry_id < :before"
+        " AND (:kind IS NULL OR e.kind = :kind) AND (:task_id IS NULL OR e.task_id = :task_id)"
+        " AND (:since IS NULL OR e.created_at >= :since) AND (:until IS NULL OR e.created_at < :until)"
+        " ORDER BY p.entry_id DESC LIMIT :limit",
+        account=account,
+        before=before,
+        kind=kind,
+        task_id=task_id,
+        since=since_ms,
+        until=until_ms,
+        limit=limit,
+    )
+    names = ("id", "kind", "amount", "task_id", "memo", "created_at_ms")
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def count_spending(tx: WriterTx, *, key_id: str, amount: int, now: datetime) -> None:
+    """Count what leaves `available` against a key's caps and those of every key that it descends from.
+
+    Raises:
+        Conflict: `spend_cap_exceeded`, with the cap that was met. Nothing is counted then.
+    """
+    day = day_of(now)
+    next_id: str | None = key_id
+    while next_id is not None:
+        row = tx.one("SELECT parent_id, max_amount, max_amount_per_day FROM api_keys WHERE id = :id", id=next_id)
+        if row is None:
+            return
+        parent_id, max_amount, max_amount_per_day = row
+        if max_amount is not None and amount > max_amount:
+            raise Conflict(
+                "spend_cap_exceeded", f"This key may spend at most {max_amount} in one operation.", max_amount=max_amount
+            )
+        tx.run(
+            "INSERT INTO spending (key_id, day, amount) VALUES (:key_id, :day, :amount)"
+            " ON CONFLICT (key_id, day) DO UPDATE SET amount = amount + excluded.amount",
+            key_id=next_id,
+            day=day,
+            amount=amount,
+        )
+        spent = tx.one("SELECT amount FROM spending WHERE key_id = :key_id AND day = :day", key_id=next_id, day=day)
+        if max_amount_per_day is not None and spent is not None and spent[0] > max_amount_per_day:
+            raise Conflict(
+                "spend_cap_exceeded",
+                f"This key may spend at most {max_amount_per_day} in one UTC day.",
+                max_amount_per_day=max_amount_per_day,
+                spent=spent[0] - amount,
+            )
+        next_id = parent_id
+
+
+def doctor(tx: Tx) -> list[str]:
+    """Every difference between what the postings and records say and what is stored; none in a sound database."""
+    differences = [
+        f"entry {entry_id} is out of balance by {amount}"
+        for entry_id, amount in tx.all(
+            "SELECT e.id, coalesce(sum(p.amount), 0) FROM ledger_entries e LEFT JOIN postings p ON p.entry_id = e.id"
+            " GROUP BY e.id HAVING coalesce(sum(p.amount), 0) != 0 OR count(p.entry_id) < 2"
+        )
+    ]
+    differences += [
+        f"posting to {account} belongs to no entry"
+        for (account,) in tx.all(
+            "SELECT account FROM postings WHERE entry_id NOT IN (SELECT id FROM ledger_entries)"
+        )
+    ]
+    differences += [
+        f"account {name} holds {held}, its postings sum to {posted}"
+        for name, held, posted in tx.all(
+            "SELECT name, sum(held), sum(posted) FROM (SELECT name, balance AS held, 0 AS posted FROM accounts"
+            " UNION ALL SELECT account, 0, amount FROM postings) GROUP BY name"
+            " HAVING sum(held) != sum(posted)"
+        )
+    ]
+    differences += [
+        f"account {name} is below zero: {held}"
+        for name, held in tx.all("SELECT name, balance FROM accounts WHERE balance < 0 AND name != :external", external=EXTERNAL)
+    ]
+    total = tx.one("SELECT coalesce(sum(balance), 0) FROM accounts")
+    if total is not None and total[0] != 0:
+        differences.append(f"all accounts together hold {total[0]}, not 0")
+    return differences + _doctor_tasks(tx) + _doctor_reputation(tx)
+
+
+def _doctor_tasks(tx: Tx) -> list[str]:
+    """A task's escrow holds its price while it runs, and nothing afterwards."""
+    rows = tx.all(
+        "SELECT t.id, t.status, json_extract(t.state, '$.price'), coalesce(a.balance, 0) FROM tasks t"
+        " LEFT JOIN accounts a ON a.name = 'task:' || t.id || ':escrow'"
+        " WHERE coalesce(a.balance, 0) != CASE WHEN t.status IN ('pending', 'in_progress')"
+        " THEN json_extract(t.state, '$.price') ELSE 0 END"
+    )
+    differences = [f"task {id_} is {status} at {price}, its escrow holds {held}" for id_, status, price, held in rows]
+    rows = tx.all(
+        "SELECT t.id, t.status, json_extract(t.state, '$.escrow_status'),"
+        " (SELECT group_concat(kind) FROM ledger_entries WHERE task_id = t.id AND kind != 'hold') FROM tasks t"
+        " WHERE json_extract(t.state, '$.price') > 0 AND"
+        " CASE t.status WHEN 'completed' THEN 'release' WHEN 'failed' THEN 'refund' WHEN 'cancelled' THEN 'refund'"
+        " ELSE '' END != coalesce((SELECT group_concat(kind) FROM ledger_entries WHERE task_id = t.id"
+        " AND kind != 'hold'), '')"
+    )
+    return differences + [
+        f"task {id_} is {status} with escrow {escrow}, the ledger says {kinds}" for id_, status, escrow, kinds in rows
+    ]
+
+
+def _doctor_reputation(tx: Tx) -> list[str]:
+    rows = tx.all(
+        "SELECT a.handle, json_extract(a.state, '$.tasks_completed'), json_extract(a.state, '$.tasks_failed'),"
+        " coalesce(o.completed, 0), coalesce(o.failed, 0) FROM agents a LEFT JOIN (SELECT provider_agent_id AS id,"
+        " sum(is_completed) AS completed, sum(1 - is_completed) AS failed FROM outcomes GROUP BY provider_agent_id) o"
+        " ON o.id = a.id WHERE json_extract(a.state, '$.tasks_completed') != coalesce(o.completed, 0)"
+        " OR json_extract(a.state, '$.tasks_failed') != coalesce(o.failed, 0)"
+    )
+    return [f"agent {row[0]} counts {row[1]} completed, {row[2]} failed; its outcomes {row[3]}, {row[4]}" for row in rows]
+
+
+def summary(tx: Tx) -> dict[str, int]:
+    """All money by where it is: with agents, in escrow, as fees, and outside with its sign turned."""
+    row = tx.one(
+        "SELECT coalesce(sum(CASE WHEN name LIKE 'agent:%' THEN balance END), 0),"
+        " coalesce(sum(CASE WHEN name LIKE 'task:%' THEN balance END), 0),"
+        " coalesce(sum(CASE WHEN name = :fees THEN balance END), 0),"
+        " coalesce(sum(CASE WHEN name = :external THEN balance END), 0), coalesce(sum(balance), 0) FROM accounts",
+        fees=FEES,
+        external=EXTERNAL,
+    )
+    assert row is not None, "an aggregate has one row"
+    return dict(zip(("agents", "escrow", "fees", "external", "sum"), row, strict=True))

@@ -1,0 +1,72 @@
+"""Migrations, run before anything else opens the database."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
+from sqlalchemy import Engine, create_engine, inspect, text
+from sqlalchemy.pool import NullPool
+
+import migrations
+
+PRIVATE_MODE = 0o600
+
+
+class SchemaError(Exception):
+    """The database has a schema that this program does not know: it is newer. Nothing was changed."""
+
+
+def migrate(path: Path, revision: str = "head") -> None:
+    """Bring a database file to a revision, forward; a new file is made, readable by its owner alone.
+
+    Raises:
+        SchemaError: The file's schema is newer than this program.
+    """
+    path.touch(mode=PRIVATE_MODE, exist_ok=True)
+    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
+    try:
+        _require_known(engine, path)
+        _run(engine, revision, forward=True)
+    finally:
+        engine.dispose()
+
+
+def go_back(path: Path, revision: str) -> None:
+    """Bring a database file back to an earlier revision; `base` empties it."""
+    engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
+    try:
+        _run(engine, revision, forward=False)
+    finally:
+        engine.dispose()
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def _require_known(engine: Engine, path: Path) -> None:
+    with engine.connect() as connection:
+        if not inspect(connection).has_table("alembic_version"):
+            return
+        present = connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all()
+    scripts = ScriptDirectory.from_config(_config())
+    for revision in present:
+        try:
+            scripts.get_revision(revision)
+        except CommandError as error:
+            raise SchemaError(
+                f"{path} has schema {revision}, which this program does not know: it was written by a newer one."
+                " Install that version, or restore a backup made before the upgrade."
+            ) from error
+
+
+def _run(engine: Engine, revision: str, *, forward: bool) -> None:
+    config = _config()
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        (command.upgrade if forward else command.downgrade)(config, revision)

@@ -1,0 +1,107 @@
+"""What handlers are given: the loaders that `Handler.loads` names, in one table.
+
+A loader is `(tx, topic_id, request, context) → loaded`. It asks the database and decides nothing.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from agrenting.db import messages, search, states, streams
+from agrenting.db.transaction import Tx, WriterTx
+from channels.agents import Agent
+from channels.errors import not_found
+from channels.handlers import Context
+from channels.opening import Opening
+from channels.streams import StreamFacts
+from channels.task import TaskOpening
+
+Loader = Callable[[Any, str, Any, Context], Any]
+
+
+def _state(store: str) -> Loader:
+    def load(tx: Tx, topic_id: str, _request: Any, _context: Context) -> Any:
+        return states.load(tx, store, topic_id)
+
+    return load
+
+
+def _own_agent(tx: Tx, _topic_id: str, _request: Any, context: Context) -> Agent:
+    agent: Agent | None = states.load(tx, "agent", context.sender.require_agent())
+    if agent is None:
+        raise not_found("agent")
+    return agent
+
+
+def _opening(table: str, statuses: str) -> Loader:
+    count_open = (
+        f"SELECT count(*) FROM {table} WHERE client_agent_id = :client AND provider_agent_id = :provider"  # noqa: S608 - our names
+        f" AND status IN ({statuses})"
+    )
+
+    def load(tx: Tx, topic_id: str, request: Any, context: Context) -> Opening:
+        client = _own_agent(tx, topic_id, request, context)
+        provider: Agent | None = states.load(tx, "agent", request.provider_agent_id)
+        row = tx.one(count_open, client=client.id, provider=request.provider_agent_id)
+        return Opening(client=client, provider=provider, open_count=0 if row is None else row[0])
+
+    return load
+
+
+_open_negotiation = _opening("negotiations", "'open'")
+_open_task = _opening("tasks", "'pending', 'in_progress'")
+
+
+def _task_opening(tx: Tx, topic_id: str, request: Any, context: Context) -> TaskOpening:
+    opening = _open_task(tx, topic_id, request, context)
+    session_id = request.negotiation_session_id
+    session = None if session_id is None else states.load(tx, "negotiation", session_id)
+    is_of_it = session is not None and context.sender.agent_id in {session.client_agent_id, session.provider_agent_id}
+    return TaskOpening(opening=opening, agreement=session if is_of_it else None)
+
+
+def _stream(direction: str) -> Loader:
+    def load(tx: WriterTx, topic_id: str, request: Any, _context: Context) -> StreamFacts:
+        task = states.load(tx, "task", topic_id)
+        if task is None:
+            return StreamFacts(task=None, checksum=None, stored=None)
+        seq = getattr(request, "seq", None)
+        stored = None
+        if seq is not None:
+            stored = streams.chunk(tx, task_id=topic_id, direction=direction, seq=seq)
+        checksum = streams.running_checksum(tx, topic_id, direction) if seq is None else None
+        return StreamFacts(task=task, checksum=checksum, stored=stored)
+
+    return load
+
+
+def _mailbox(tx: Tx, topic_id: str, _request: Any, _context: Context) -> Any:
+    return messages.undelivered(tx, topic_id)
+
+
+def _message(tx: Tx, topic_id: str, request: Any, _context: Context) -> Any:
+    message = states.load(tx, "message", request.message_id)
+    return message if message is not None and message.to_agent_id == topic_id else None
+
+
+LOADERS: Final[dict[str, Loader]] = {
+    "agent": _own_agent,
+    "negotiation": _state("negotiation"),
+    "task": _state("task"),
+    "task_input": _stream("input"),
+    "task_output": _stream("output"),
+    "opening": _open_negotiation,
+    "task_opening": _task_opening,
+    "discovery": search.discover,
+    "mailbox": _mailbox,
+    "message": _message,
+}
+
+STATE_OF: Final = {
+    "agent": "agent",
+    "negotiation": "negotiation",
+    "task": "task",
+    "task_input": "task",
+    "task_output": "task",
+    "message": "message",
+}
+"""The store that `Decision.state` goes to, by the loader that the handler named."""

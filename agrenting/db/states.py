@@ -1,0 +1,95 @@
+"""The states that topics have: loaded by id, saved on condition that nobody changed them meanwhile."""
+
+from typing import Any, Final
+
+import msgspec
+
+from agrenting.clock import to_ms
+from agrenting.db import agents
+from agrenting.db.transaction import Row, StaleState, Tx, WriterTx
+from channels.agents import Agent
+from channels.messages import StoredMessage
+from channels.negotiation import NegotiationSession
+from channels.task import Task
+
+
+class Store(msgspec.Struct, frozen=True):
+    """One kind of state: its table, its struct, and the columns that stand beside the JSON.
+
+    `columns` are attributes of the state; `table` and they come from here alone, never from input.
+    """
+
+    table: str
+    decoder: msgspec.json.Decoder[Any]
+    columns: tuple[str, ...]
+    has_created_at: str = "created_at"
+
+
+STORES: Final = {
+    "agent": Store("agents", msgspec.json.Decoder(Agent), ()),
+    "negotiation": Store(
+        "negotiations", msgspec.json.Decoder(NegotiationSession), ("client_agent_id", "provider_agent_id")
+    ),
+    "task": Store("tasks", msgspec.json.Decoder(Task), ("client_agent_id", "provider_agent_id")),
+    "message": Store("messages", msgspec.json.Decoder(StoredMessage), ("to_agent_id",), "inserted_at"),
+}
+
+
+def _encode(state: Any) -> str:
+    return msgspec.json.encode(state).decode()
+
+
+def decode(store: str, row: Row) -> Any:
+    """The state in a row's first column."""
+    return STORES[store].decoder.decode(row[0])
+
+
+def load(tx: Tx, store: str, id_: str) -> Any:
+    """The state of that id, or None. A later save in this transaction is conditional on what was loaded here."""
+    row = tx.one(f"SELECT state, version FROM {STORES[store].table} WHERE id = :id", id=id_)  # noqa: S608 - our names
+    if row is None:
+        return None
+    if isinstance(tx, WriterTx):
+        tx.versions[store, id_] = row[1]
+    return decode(store, row)
+
+
+def insert(tx: WriterTx, store: str, id_: str, state: Any) -> None:
+    """Store a new state."""
+    if store == "agent":
+        agents.insert(tx, state)
+        return
+    kind = STORES[store]
+    names = ("id", "status", *kind.columns, "state", "version", "created_at")
+    tx.run(
+        f"INSERT INTO {kind.table} ({', '.join(names)}) VALUES ({', '.join(':' + name for name in names)})",  # noqa: S608 - our names
+        id=id_,
+        state=_encode(state),
+        status=state.status,
+        version=1,
+        created_at=to_ms(getattr(state, kind.has_created_at)),
+        **{name: getattr(state, name) for name in kind.columns},
+    )
+    tx.versions[store, id_] = 1
+
+
+def save(tx: WriterTx, store: str, id_: str, state: Any) -> None:
+    """Save a state that was loaded in this transaction.
+
+    Raises:
+        StaleState: Somebody has changed it since.
+    """
+    before = tx.versions[store, id_]
+    changed = tx.run(
+        f"UPDATE {STORES[store].table} SET state = :state, status = :status, version = version + 1"  # noqa: S608 - our names
+        " WHERE id = :id AND version = :before",
+        id=id_,
+        state=_encode(state),
+        status=state.status,
+        before=before,
+    )
+    if changed != 1:
+        raise StaleState
+    tx.versions[store, id_] = before + 1
+    if store == "agent":
+        agents.index(tx, state)

@@ -1,0 +1,265 @@
+"""The schema. Migrations create it; a test compares the two.
+
+Times are integers: milliseconds since 1970, UTC. States are JSON as msgspec writes it, beside the columns that queries
+and constraints need. `version` counts a row's changes: every save is conditional on it.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+metadata = MetaData(
+    naming_convention={"ix": "ix_%(table_name)s_%(column_0_N_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
+)
+
+market = Table("market", metadata, Column("name", String, primary_key=True), Column("value", String, nullable=False))
+"""What is fixed for this deployment: signing_domain, currency, exponent."""
+
+organisations = Table(
+    "organisations",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("name", String, nullable=False, unique=True),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("handle", String, nullable=False, unique=True),
+    Column("organisation_id", String),
+    Column("is_operator", Boolean, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+agents = Table(
+    "agents",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("owner_id", String, nullable=False),
+    Column("handle", String, nullable=False, unique=True),
+    Column("status", String, nullable=False),
+    Column("organisation_id", String),
+    Column("is_global", Boolean, nullable=False),
+    Column("is_findable", Boolean, nullable=False),
+    Column("public_key", String, unique=True),
+    Column("presence", String, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "owner_id", "id"),
+)
+"""`is_findable`: listed, with a tag: strangers find it in `discover`."""
+
+agent_tags = Table(
+    "agent_tags",
+    metadata,
+    Column("agent_id", String, nullable=False),
+    Column("tag", String, nullable=False),
+    PrimaryKeyConstraint("agent_id", "tag"),
+)
+
+listings = Table(
+    "listings",
+    metadata,
+    Column("agent_id", String, nullable=False),
+    Column("capability", String, nullable=False),
+    Column("is_online", Integer, nullable=False),
+    Column("presence", String, nullable=False),
+    Column("reputation_centi", Integer, nullable=False),
+    Column("price", BigInteger, nullable=False),
+    PrimaryKeyConstraint("agent_id", "capability"),
+    Index("ix_listings_order", "capability", text("is_online DESC"), text("reputation_centi DESC"), "price", "agent_id"),
+)
+"""Active agents in the order of `discover`: one row per capability, and one with an empty capability for them all."""
+
+key_challenges = Table(
+    "key_challenges",
+    metadata,
+    Column("challenge_hash", String, primary_key=True),
+    Column("user_id", String, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("key_hash", String, nullable=False, unique=True),
+    Column("hint", String, nullable=False),
+    Column("name", String, nullable=False),
+    Column("user_id", String, nullable=False),
+    Column("agent_id", String),
+    Column("parent_id", String),
+    Column("scopes", String, nullable=False),
+    Column("max_amount", BigInteger),
+    Column("max_amount_per_day", BigInteger),
+    Column("created_at", BigInteger, nullable=False),
+    Column("revoked_at", BigInteger),
+    Index(None, "user_id", "id"),
+    Index(None, "agent_id"),
+)
+"""`parent_id`: the key that made it. Spending counts against a key and all that it descends from."""
+
+auth_sessions = Table(
+    "auth_sessions",
+    metadata,
+    Column("token_hash", String, primary_key=True),
+    Column("key_id", String, nullable=False),
+    Column("agent_id", String),
+    Column("expires_at", BigInteger, nullable=False),
+    Index(None, "key_id"),
+    Index(None, "expires_at"),
+)
+
+spending = Table(
+    "spending",
+    metadata,
+    Column("key_id", String, nullable=False),
+    Column("day", String, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    PrimaryKeyConstraint("key_id", "day"),
+)
+"""What left `available` by a key in one UTC day."""
+
+negotiations = Table(
+    "negotiations",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("client_agent_id", String, nullable=False),
+    Column("provider_agent_id", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "client_agent_id", "provider_agent_id", "status"),
+    Index(None, "client_agent_id", "id"),
+    Index(None, "provider_agent_id", "id"),
+)
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("client_agent_id", String, nullable=False),
+    Column("provider_agent_id", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "client_agent_id", "provider_agent_id", "status"),
+    Index(None, "client_agent_id", "id"),
+    Index(None, "provider_agent_id", "id"),
+)
+
+chunks = Table(
+    "chunks",
+    metadata,
+    Column("task_id", String, nullable=False),
+    Column("direction", String, nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("chunk", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("task_id", "direction", "seq"),
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("balance", BigInteger, nullable=False),
+    CheckConstraint("balance >= 0 OR name = 'external'", name="never_below_zero"),
+)
+
+ledger_entries = Table(
+    "ledger_entries",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("kind", String, nullable=False),
+    Column("task_id", String),
+    Column("memo", String, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "task_id"),
+)
+
+postings = Table(
+    "postings",
+    metadata,
+    Column("account", String, nullable=False),
+    Column("entry_id", String, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    PrimaryKeyConstraint("account", "entry_id"),
+    Index(None, "entry_id"),
+)
+
+timers = Table(
+    "timers",
+    metadata,
+    Column("topic", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("due_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("topic", "kind"),
+    Index(None, "due_at"),
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("to_agent_id", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "to_agent_id", "status", "id"),
+)
+
+outcomes = Table(
+    "outcomes",
+    metadata,
+    Column("provider_agent_id", String, nullable=False),
+    Column("client_owner_id", String, nullable=False),
+    Column("day", String, nullable=False),
+    Column("task_id", String, nullable=False),
+    Column("is_completed", Boolean, nullable=False),
+    PrimaryKeyConstraint("provider_agent_id", "client_owner_id", "day"),
+    UniqueConstraint("task_id"),
+)
+"""What counts for a provider's reputation: one task per client owner and UTC day."""
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("caller", String, nullable=False),
+    Column("path", String, nullable=False),
+    Column("key", String, nullable=False),
+    Column("fingerprint", String, nullable=False),
+    Column("status_code", Integer, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("caller", "path", "key"),
+    Index(None, "expires_at"),
+)
+
+announcements = Table(
+    "announcements",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("body", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""What another process on the same database has decided and a running server has to tell its sockets."""

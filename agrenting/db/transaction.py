@@ -1,0 +1,105 @@
+"""Tx: what the statements of a store run on, whether in the writing batch or on a reading connection.
+
+Statements are plain SQL with named parameters (`:id`), because on the money path a query builder costs more than the
+query. Rows are tuples.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from sqlalchemy import Connection
+
+Row = tuple[Any, ...]
+
+
+class StaleState(Exception):
+    """A conditional save found another version than the one decided on; the unit is run again on fresh state."""
+
+
+class Tx(Protocol):
+    """One transaction."""
+
+    def one(self, sql: str, **values: Any) -> Row | None:
+        """The first row, or None."""
+        ...
+
+    def all(self, sql: str, **values: Any) -> list[Row]:
+        """Every row."""
+        ...
+
+    def run(self, sql: str, **values: Any) -> int:
+        """Change rows; how many."""
+        ...
+
+    def on_rollback(self, undo: Callable[[], None]) -> None:
+        """Call `undo` if what was done here does not become durable: for caches that went ahead."""
+        ...
+
+
+class WriterTx:
+    """One unit's part of the writing batch: a savepoint, begun at its first change."""
+
+    __slots__ = ("_connection", "_has_savepoint", "_undo", "memory", "versions")
+
+    def __init__(self, connection: sqlite3.Connection, memory: dict[str, Any]) -> None:
+        self._connection = connection
+        self.memory = memory
+        """What the writer keeps between transactions; who puts something in undoes it on a rollback."""
+        self._has_savepoint = False
+        self._undo: list[Callable[[], None]] = []
+        self.versions: dict[tuple[str, str], int] = {}
+        """The version of each state that this unit has loaded: what its saves are conditional on."""
+
+    def one(self, sql: str, **values: Any) -> Row | None:
+        row: Row | None = self._connection.execute(sql, values).fetchone()
+        return row
+
+    def all(self, sql: str, **values: Any) -> list[Row]:
+        return self._connection.execute(sql, values).fetchall()
+
+    def run(self, sql: str, **values: Any) -> int:
+        if not self._has_savepoint:
+            self._connection.execute("SAVEPOINT unit")
+            self._has_savepoint = True
+        return self._connection.execute(sql, values).rowcount
+
+    def on_rollback(self, undo: Callable[[], None]) -> None:
+        self._undo.append(undo)
+
+    def keep(self) -> list[Callable[[], None]]:
+        """End the unit well; what to undo if the batch fails after all."""
+        if self._has_savepoint:
+            self._connection.execute("RELEASE unit")
+        return self._undo
+
+    def undo(self) -> None:
+        """End the unit as if it had never been."""
+        if self._has_savepoint:
+            self._connection.execute("ROLLBACK TO unit")
+            self._connection.execute("RELEASE unit")
+        for undo in self._undo:
+            undo()
+
+
+class ReaderTx:
+    """A reading transaction on a connection of the pool: one snapshot for all its questions."""
+
+    __slots__ = ("_connection", "versions")
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.versions: dict[tuple[str, str], int] = {}
+
+    def one(self, sql: str, **values: Any) -> Row | None:
+        row = self._connection.exec_driver_sql(sql, values).fetchone()
+        return None if row is None else tuple(row)
+
+    def all(self, sql: str, **values: Any) -> list[Row]:
+        return [tuple(row) for row in self._connection.exec_driver_sql(sql, values)]
+
+    def run(self, sql: str, **values: Any) -> int:
+        raise AssertionError(f"a reading transaction changes nothing: {sql} {sorted(values)}")
+
+    def on_rollback(self, undo: Callable[[], None]) -> None:
+        """Nothing goes ahead of a read."""

@@ -1,0 +1,183 @@
+"""The engine: lock → load → decide → save → durable → publish → reply, for frames and REST alike.
+
+One writer runs every change in the order in which it came (db/commit.py), so the transaction is the lock. A command's
+state is loaded, decided on and saved inside it; what follows is told on the event loop once the commit is durable, in
+the same order. What one node tells its own sockets `publish` says.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+
+from agrenting import auth
+from agrenting.clock import Clock
+from agrenting.db.changes import carry_out
+from agrenting.db.commit import Unit
+from agrenting.db.database import Database
+from agrenting.db.questions import LOADERS, STATE_OF
+from agrenting.db.transaction import ReaderTx, WriterTx
+from agrenting.ids import new_id
+from channels.handlers import Access, Broadcast, Context, Decision, Handler, Market
+from channels.identity import Identity
+
+T = TypeVar("T")
+
+Settled = Callable[["Done | None", Exception | None], None]
+Publish = Callable[[tuple[Broadcast, ...], str | None, Any], None]
+
+THE_HOUSE = Identity(kind="user", user_id="", handle="system", key_id="", scopes=frozenset())
+"""Who acts where the clock alone does: timers, and the command line on the data folder."""
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """One event to be decided: from a frame, a REST call or a timer.
+
+    Args:
+        handler: The event's handler.
+        topic: The whole topic; the handler's state is that of the part behind the colon.
+        request: The decoded payload.
+        sender: Who asks.
+        socket: The sending connection, for broadcasts that leave it out; None for REST.
+    """
+
+    handler: Handler
+    topic: str
+    request: Any
+    sender: Identity
+    socket: Any = None
+
+    @property
+    def topic_id(self) -> str:
+        """The part of the topic behind the first colon."""
+        return self.topic.partition(":")[2]
+
+
+class Done(msgspec.Struct, frozen=True):
+    """A decision that is durable, and all that has to be told of it."""
+
+    decision: Decision
+    broadcasts: tuple[Broadcast, ...]
+
+
+class Engine:
+    """Runs commands on one database.
+
+    Args:
+        database: Where states are.
+        market: What is fixed for the deployment.
+        clock: The present.
+        publish: Told the broadcasts of each durable decision, in order, with the sending agent's id and connection.
+    """
+
+    def __init__(self, database: Database, *, market: Market, clock: Clock, publish: Publish) -> None:
+        self.database = database
+        self.market = market
+        self.clock = clock
+        self.publish = publish
+
+    def context(self, sender: Identity, topic: str) -> Context:
+        """What a handler may know, now."""
+        return Context(sender=sender, now=self.clock(), market=self.market, new_id=new_id, topic=topic)
+
+    def decide_at_once(self, command: Command) -> Done:
+        """Decide a command that needs no database, here and now, and publish."""
+        decision = command.handler.decide(None, command.request, self.context(command.sender, command.topic))
+        self.publish(decision.broadcasts, command.sender.agent_id, command.socket)
+        return Done(decision, decision.broadcasts)
+
+    def submit(self, command: Command, settled: Settled) -> None:
+        """Decide a command in the writing transaction; `settled` is called once it is durable, in commit order."""
+
+        def run(tx: WriterTx) -> Done:
+            return self.decide(tx, command)
+
+        def told(done: Done | None, error: Exception | None) -> None:
+            if done is not None:
+                self.publish(done.broadcasts, command.sender.agent_id, command.socket)
+            settled(done, error)
+
+        self.database.commits.submit(Unit(run, told))
+
+    def decide(self, tx: WriterTx, command: Command) -> Done:
+        """Inside a writing transaction: load, decide, save. For a unit that does more beside it, such as REST's."""
+        context = self.context(command.sender, command.topic)
+        handler = command.handler
+        auth.require_live(tx, command.sender, now=context.now)
+        loads = handler.loads
+        loaded = LOADERS[loads](tx, command.topic_id, command.request, context) if loads else None
+        decision = handler.decide(loaded, command.request, context)
+        store = STATE_OF.get(loads, "")
+        state_id = decision.state.id if decision.state is not None else ""
+        return Done(decision, carry_out(tx, decision, context, store=store, state_id=state_id))
+
+    async def execute(self, command: Command) -> Decision:
+        """Decide a command and wait until it is durable and published.
+
+        Raises:
+            Refusal: What the handler refused.
+            StorageUnavailable: The commit failed.
+        """
+        access = command.handler.access
+        if access is Access.AT_ONCE:
+            return self.decide_at_once(command).decision
+        if access is Access.READ:
+            return await self.answer(command)
+        future: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
+
+        def settled(done: Done | None, error: Exception | None) -> None:
+            if future.done():
+                return
+            if done is None:
+                assert error is not None, "a command is done or it failed"
+                future.set_exception(error)
+            else:
+                future.set_result(done.decision)
+
+        self.submit(command, settled)
+        return await future
+
+    async def answer(self, command: Command) -> Decision:
+        """Decide a question beside the writer, on a snapshot."""
+
+        def ask(tx: ReaderTx) -> Decision:
+            context = self.context(command.sender, command.topic)
+            auth.require_live(tx, command.sender, now=context.now)
+            loaded = LOADERS[command.handler.loads](tx, command.topic_id, command.request, context)
+            return command.handler.decide(loaded, command.request, context)
+
+        return await self.database.read(ask)
+
+    async def read(self, question: Callable[[ReaderTx], T]) -> T:
+        """Ask the database beside the writer."""
+        return await self.database.read(question)
+
+    async def change(
+        self, change: Callable[[WriterTx], tuple[T, tuple[Broadcast, ...]]], *, sender_id: str | None = None
+    ) -> T:
+        """Run a change that is more than one command; publish its broadcasts once it is durable, in order.
+
+        Args:
+            change: Answers its result and what is to be told.
+            sender_id: The agent that is told nothing of what only the others are told.
+
+        Raises:
+            Refusal: What `change` refused.
+            StorageUnavailable: The commit failed.
+        """
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+        def settled(outcome: tuple[T, tuple[Broadcast, ...]] | None, error: Exception | None) -> None:
+            if outcome is not None:
+                self.publish(outcome[1], sender_id, None)
+            if future.done():
+                return
+            if outcome is None:
+                assert error is not None, "a change is done or it failed"
+                future.set_exception(error)
+            else:
+                future.set_result(outcome[0])
+
+        self.database.commits.submit(Unit(change, settled))
+        return await future

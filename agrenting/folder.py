@@ -1,0 +1,59 @@
+"""A data folder, worked on from the command line, whether or not a server is running on it.
+
+Every change is one transaction on the same file; a running server is told what concerns its sockets by an announcement
+in that same transaction (foreign.py).
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from agrenting.clock import system_clock, to_ms
+from agrenting.config import Settings
+from agrenting.db.database import open_writer
+from agrenting.db.migrate import migrate
+from agrenting.db.transaction import WriterTx
+from agrenting.foreign import Announcement, announce
+from agrenting.market import fix_market
+from channels.handlers import Market
+
+T = TypeVar("T")
+
+
+class Folder:
+    """An open data folder: one change at a time, each a transaction of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        settings.folder.mkdir(parents=True, exist_ok=True)
+        migrate(settings.database_path)
+
+    @property
+    def path(self) -> Path:
+        """The database file."""
+        return self.settings.database_path
+
+    @contextmanager
+    def transaction(self) -> Iterator[WriterTx]:
+        """A writing transaction, durable when the block ends well, undone when it raises."""
+        with closing(open_writer(self.path, busy_timeout_s=self.settings.busy_timeout_s)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield WriterTx(connection, {})
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+
+    def change(self, change: Callable[[WriterTx, Market], tuple[T, Announcement]]) -> T:
+        """Run a change, and leave its announcement for a running server.
+
+        Raises:
+            Refusal: What `change` refused. Nothing has happened then.
+        """
+        with self.transaction() as tx:
+            outcome, announcement = change(tx, fix_market(tx, self.settings))
+            if announcement.broadcasts or announcement.disconnects:
+                announce(tx, announcement, now_ms=to_ms(system_clock()))
+            return outcome

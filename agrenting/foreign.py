@@ -1,0 +1,82 @@
+"""What other processes on the same database have done: the command line, while this server runs.
+
+SQLite says cheaply whether anybody else has committed. What they have decided they leave as announcements: broadcasts
+for our sockets, and socket ids to disconnect (a rotated key, a suspended agent).
+"""
+
+import asyncio
+
+import msgspec
+import structlog
+
+from agrenting.db.transaction import ReaderTx, Row, WriterTx
+from agrenting.engine import Engine
+from agrenting.hub import Hub
+from channels.handlers import Broadcast
+
+log = structlog.get_logger(__name__)
+
+
+class Announcement(msgspec.Struct, frozen=True):
+    """What a running server has to tell: broadcasts, and socket ids whose sockets are closed."""
+
+    broadcasts: tuple[Broadcast, ...] = ()
+    disconnects: tuple[str, ...] = ()
+
+
+_decode = msgspec.json.Decoder(Announcement).decode
+
+
+def announce(tx: WriterTx, announcement: Announcement, *, now_ms: int) -> None:
+    """Leave an announcement for whoever serves this database."""
+    tx.run(
+        "INSERT INTO announcements (body, created_at) VALUES (:body, :now)",
+        body=msgspec.json.encode(announcement).decode(),
+        now=now_ms,
+    )
+
+
+class ForeignChanges:
+    """Tells our sockets what other processes have announced.
+
+    Args:
+        engine: Whose database is watched.
+        hub: Whose sockets are told.
+        poll_s: How often it looks.
+    """
+
+    def __init__(self, engine: Engine, hub: Hub, *, poll_s: float) -> None:
+        self._engine = engine
+        self._hub = hub
+        self._poll_s = poll_s
+        self._told = 0
+
+    async def begin(self) -> None:
+        """What was announced before this start concerns nobody who is connected."""
+        row = await self._engine.read(lambda tx: tx.one("SELECT coalesce(max(id), 0) FROM announcements"))
+        self._told = row[0] if row is not None else 0
+
+    async def run_for_ever(self) -> None:
+        """Look, tell, wait, until cancelled."""
+        while True:
+            await asyncio.sleep(self._poll_s)
+            try:
+                await self.tell()
+            except Exception:
+                log.exception("announcements_failed")
+
+    async def tell(self) -> None:
+        """Tell what has been announced since the last time."""
+        if not await self._engine.database.foreign_changes():
+            return
+        for number, body in await self._engine.read(self._news):
+            self._told = number
+            announcement = _decode(body)
+            self._hub.publish(announcement.broadcasts, None, None)
+            for socket_id in announcement.disconnects:
+                self._hub.disconnect(socket_id)
+
+    def _news(self, tx: ReaderTx) -> list[Row]:
+        return tx.all("SELECT id, body FROM announcements WHERE id > :told ORDER BY id", told=self._told)
+
+

@@ -1,0 +1,296 @@
+"""The hub: who is connected, who listens to which topic, who is present there; broadcasts to subscribers.
+
+It decides nothing: rules are in `channels`, order and durability in the engine, frames in `connection.py`.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Final
+
+import structlog
+
+from agrenting.config import Settings
+from agrenting.connection import CLOSE_GOING_AWAY, CLOSE_RESTART, CLOSE_SESSION_OVER, Connection, Subscription
+from agrenting.db import agents
+from agrenting.db.transaction import WriterTx
+from agrenting.engine import Engine
+from agrenting.ids import new_phx_ref, new_secret
+from agrenting.metrics import Metrics
+from agrenting.rates import Buckets, TokenBucket
+from channels import discovery
+from channels.contacts import Party
+from channels.handlers import Audience, Broadcast, Track, UpdateMeta
+from channels.presence import Diff, Presence, filter_diff, filter_state
+from channels.routes import Routes
+from channels.wire import Outgoing
+
+log = structlog.get_logger(__name__)
+
+SWEEP_S: Final = 1.0
+AGENT_RATE_FACTOR: Final = 4
+"""An agent's buckets hold four sockets' worth."""
+
+PRESENCE_DIFF: Final = "presence_diff"
+PRESENCE_STATE: Final = "presence_state"
+
+
+class Topic:
+    """One topic that somebody listens to."""
+
+    __slots__ = ("name", "parties", "presence", "subscribers")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.subscribers: dict[Subscription, None] = {}
+        self.presence = Presence()
+        self.parties: dict[str, Party] = {}
+        """Who each presence is of, where not everybody sees everybody."""
+
+
+class Hub:
+    """Every connection of this process.
+
+    Args:
+        settings: Limits and times.
+        routes: The topics.
+        metrics: What is counted.
+        monotonic: Seconds that only grow, for limits and time-outs.
+    """
+
+    engine: Engine
+
+    def __init__(
+        self,
+        settings: Settings,
+        routes: Routes,
+        metrics: Metrics,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.settings = settings
+        self.routes = routes
+        self.metrics = metrics
+        self.monotonic = monotonic
+        self.loop = asyncio.get_running_loop()
+        self.is_draining = False
+        self.connections: dict[Connection, None] = {}
+        self.topics: dict[str, Topic] = {}
+        self._by_socket_id: dict[str, dict[Connection, None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._rates = {
+            "control": (settings.control_per_s, settings.control_burst),
+            "stream": (settings.stream_bytes_per_s, settings.stream_bytes_burst),
+            "discovery": (settings.discovery_per_s, settings.discovery_burst),
+            "joins": (settings.joins_per_s, settings.joins_burst),
+        }
+        self.agent_buckets = {
+            rate: Buckets(per_s=AGENT_RATE_FACTOR * per_s, burst=AGENT_RATE_FACTOR * burst, monotonic=monotonic)
+            for rate, (per_s, burst) in self._rates.items()
+        }
+
+    # Connections.
+
+    def add(self, connection: Connection) -> None:
+        """A socket has been opened."""
+        self.connections[connection] = None
+        self._by_socket_id.setdefault(connection.identity.socket_id, {})[connection] = None
+        self.metrics.connections.set(len(self.connections))
+
+    def forget(self, connection: Connection) -> None:
+        """A socket is gone."""
+        self.connections.pop(connection, None)
+        same = self._by_socket_id.get(connection.identity.socket_id)
+        if same is not None:
+            same.pop(connection, None)
+            if not same:
+                del self._by_socket_id[connection.identity.socket_id]
+        self.metrics.connections.set(len(self.connections))
+
+    def is_connected(self, socket_id: str) -> bool:
+        """Whether anybody is connected under a socket id."""
+        return socket_id in self._by_socket_id
+
+    def disconnect(self, socket_id: str, code: int = CLOSE_GOING_AWAY, reason: str = "disconnected") -> int:
+        """Close every socket of a socket id; how many there were."""
+        closing = list(self._by_socket_id.get(socket_id, ()))
+        for connection in closing:
+            connection.close(code, reason)
+        return len(closing)
+
+    def socket_bucket(self, rate: str, now: float) -> TokenBucket:
+        """A fresh bucket of one class for one socket."""
+        per_s, burst = self._rates[rate]
+        return TokenBucket(per_s, burst, now)
+
+    def count(self, what: str, topic: str, outcome: str, event: str = "") -> None:
+        """Count a join, a push or a close, by topic kind and outcome."""
+        route = self.routes.find(topic) if topic else None
+        self.metrics.count(what, route.pattern if route else "", event if outcome != "unknown_event" else "", outcome)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something beside, and keep hold of it until it is done."""
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def sweep_for_ever(self) -> None:
+        """Close sockets that have gone silent or whose session is over, until cancelled."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            now = self.monotonic()
+            for connection in list(self.connections):
+                if connection.expires_at is not None and now >= connection.expires_at:
+                    connection.close(CLOSE_SESSION_OVER, "the session has expired; authenticate again")
+                elif now - connection.heard_at >= self.settings.socket_idle_s:
+                    log.info("socket_idle", agent=connection.identity.handle)
+                    connection.close(CLOSE_GOING_AWAY, "silent for too long; send heartbeats")
+
+    async def drain(self) -> None:
+        """Stop: refuse new sockets, close the open ones in random order over `drain_s`, finish what is being committed."""
+        self.is_draining = True
+        leaving = list(self.connections)
+        random.shuffle(leaving)  # So that not all of one agent's peers go first.
+        pause_s = self.settings.drain_s / max(1, len(leaving))
+        started = self.monotonic()
+        for number, connection in enumerate(leaving):
+            connection.close(CLOSE_RESTART, "the server restarts; connect again")
+            ahead_s = (number + 1) * pause_s - (self.monotonic() - started)
+            if ahead_s > 0:
+                await asyncio.sleep(ahead_s)
+        await self.engine.database.commits.drain()
+
+    # Topics.
+
+    def subscribe(self, subscription: Subscription) -> None:
+        """A socket listens to a topic from now on."""
+        topic = self.topics.get(subscription.topic)
+        if topic is None:
+            topic = self.topics[subscription.topic] = Topic(subscription.topic)
+        topic.subscribers[subscription] = None
+
+    def unsubscribe(self, subscription: Subscription | None) -> None:
+        """A socket listens no more, and its presences leave."""
+        topic = self.topics.get(subscription.topic) if subscription is not None else None
+        if topic is None or subscription is None or subscription not in topic.subscribers:
+            return
+        del topic.subscribers[subscription]
+        diff = topic.presence.untrack(subscription)
+        if diff is not None and not diff.is_empty:
+            self._tell_diff(topic, diff)
+            for key in diff.leaves:
+                if key not in topic.presence:
+                    topic.parties.pop(key, None)
+                    self._note_gone(topic, key)
+        if not topic.subscribers:
+            del self.topics[subscription.topic]
+
+    def publish(self, broadcasts: Iterable[Broadcast], sender_id: str | None, socket: Connection | None) -> None:
+        """Send broadcasts to their subscribers; each payload is encoded once."""
+        for broadcast in broadcasts:
+            topic = self.topics.get(broadcast.topic)
+            if topic is not None:
+                self._publish(topic, broadcast, sender_id, socket)
+
+    def _publish(
+        self, topic: Topic, broadcast: Broadcast, sender_id: str | None, socket: Connection | None
+    ) -> None:
+        outgoing = Outgoing(broadcast.topic, broadcast.event, broadcast.payload)
+        audience = broadcast.audience
+        about = topic.parties.get(broadcast.about) if broadcast.about is not None else None
+        for subscription in list(topic.subscribers):
+            connection = subscription.connection
+            if audience is Audience.OTHER_SOCKETS and connection is socket:
+                continue
+            if audience is Audience.OTHER_AGENTS and connection.identity.agent_id == sender_id:
+                continue
+            visible = subscription.route.visible
+            if broadcast.about is not None and visible and (about is None or not visible(subscription.party, about)):
+                continue
+            connection.send(outgoing.frame_for(connection.vsn, subscription.joined.join_ref))
+
+    # Presence.
+
+    def change_presence(self, subscription: Subscription, changes: Iterable[Track | UpdateMeta]) -> None:
+        """Track or update presences; a socket that tracks one is first pushed the whole state."""
+        for change in changes:
+            if isinstance(change, Track):
+                self._track(subscription, change)
+            else:
+                self.update_presence(change, subscription)
+
+    def _track(self, subscription: Subscription, track: Track) -> None:
+        topic = self.topics.get(subscription.topic)
+        if topic is None or subscription not in topic.subscribers:
+            return
+        key = track.key if track.key is not None else new_secret("presence")
+        if track.party is not None:
+            topic.parties[key] = track.party
+        diff = topic.presence.track(key, subscription, track.meta, new_phx_ref())
+        state = filter_state(topic.presence.state(), self._seer(topic, subscription))
+        pushed = Outgoing(topic.name, PRESENCE_STATE, state)
+        connection = subscription.connection
+        connection.send(pushed.frame_for(connection.vsn, subscription.joined.join_ref))
+        self._tell_diff(topic, diff)
+
+    def update_presence(self, change: UpdateMeta, subscription: Subscription | None) -> None:
+        """Replace or merge the metas of one socket's presences, or of all of an agent's."""
+        topic = self.topics.get(change.topic)
+        if topic is None:
+            return
+        for owner in list(topic.subscribers):
+            if change.agent_id is None:
+                is_meant = owner is subscription
+            else:
+                is_meant = owner.connection.identity.agent_id == change.agent_id
+            if not is_meant:
+                continue
+            for key, meta in topic.presence.owned(owner):
+                after = {**meta, **change.meta} if change.merge else change.meta
+                self._tell_diff(topic, topic.presence.update(owner, key, after, new_phx_ref()))
+
+    def _seer(self, topic: Topic, subscription: Subscription) -> Callable[[str], bool]:
+        visible = subscription.route.visible
+
+        def sees(key: str) -> bool:
+            party = topic.parties.get(key)
+            return visible is None or party is None or visible(subscription.party, party)
+
+        return sees
+
+    def _tell_diff(self, topic: Topic, diff: Diff) -> None:
+        payload = {"joins": diff.joins, "leaves": diff.leaves}
+        whole = Outgoing(topic.name, PRESENCE_DIFF, payload)
+        for subscription in list(topic.subscribers):
+            connection = subscription.connection
+            if subscription.route.visible is None:
+                seen = whole
+            else:
+                part = filter_diff(diff, self._seer(topic, subscription))
+                if part.is_empty:
+                    continue
+                is_whole = len(part.joins) == len(diff.joins) and len(part.leaves) == len(diff.leaves)
+                seen = whole if is_whole else Outgoing(topic.name, PRESENCE_DIFF, {"joins": part.joins, "leaves": part.leaves})
+            connection.send(seen.frame_for(connection.vsn, subscription.joined.join_ref))
+
+    def _note_gone(self, topic: Topic, agent_id: str) -> None:
+        """The last presence of an agent has left discovery: from now on it is found as offline."""
+        if topic.name == discovery.TOPIC:
+            self.spawn(self._note(agent_id))
+
+    async def _note(self, agent_id: str) -> None:
+        def note(presence: str) -> Callable[[WriterTx], tuple[None, tuple[Broadcast, ...]]]:
+            def change(tx: WriterTx) -> tuple[None, tuple[Broadcast, ...]]:
+                agents.set_presence(tx, agent_id, presence)
+                return None, ()
+
+            return change
+
+        try:
+            await self.engine.change(note(agents.OFFLINE))
+            topic = self.topics.get(discovery.TOPIC)
+            metas = topic.presence.metas(agent_id) if topic is not None else []
+            if metas:  # It came back while this was being written.
+                await self.engine.change(note(metas[-1]["status"]))
+        except Exception:
+            log.exception("presence_not_noted", agent_id=agent_id)

@@ -1,0 +1,63 @@
+"""What is fixed for a deployment at its first start: signing domain, currency, and the platform's own signing key."""
+
+import os
+import uuid
+from pathlib import Path
+
+from agrenting.config import Settings, SettingsError
+from agrenting.db.transaction import Tx, WriterTx
+from channels.handlers import Market
+from crypto import format_secret_key, generate_secret_key, parse_secret_key
+
+PRIVATE_MODE = 0o600
+
+
+def fix_market(tx: WriterTx, settings: Settings) -> Market:
+    """The deployment's market: as it was fixed at the first start, or fixed now.
+
+    Raises:
+        SettingsError: A setting says otherwise than what was fixed.
+    """
+    wanted = {
+        "signing_domain": settings.signing_domain,
+        "currency": settings.currency,
+        "exponent": str(settings.exponent),
+    }
+    fixed = dict(tx.all("SELECT name, value FROM market"))
+    if not fixed:
+        fixed = {**wanted, "signing_domain": settings.signing_domain or str(uuid.uuid4())}
+        for name, value in fixed.items():
+            tx.run("INSERT INTO market (name, value) VALUES (:name, :value)", name=name, value=value)
+    for name, value in wanted.items():
+        if fixed[name] != value and (value or name != "signing_domain"):
+            raise SettingsError(f"{name} is {fixed[name]!r} since the first start of this data folder, not {value!r}")
+    return _market(fixed, settings)
+
+
+def read_market(tx: Tx, settings: Settings) -> Market:
+    """The deployment's market as it was fixed."""
+    return _market(dict((row[0], row[1]) for row in tx.all("SELECT name, value FROM market")), settings)
+
+
+def _market(fixed: dict[str, str], settings: Settings) -> Market:
+    return Market(
+        signing_domain=fixed["signing_domain"],
+        currency=fixed["currency"],
+        exponent=int(fixed["exponent"]),
+        fee_bps=settings.fee_bps,
+        limits=settings.limits,
+    )
+
+
+def server_key(path: Path) -> bytes:
+    """The platform's signing seed: read, or made at the first start, readable by its owner alone."""
+    try:
+        return parse_secret_key(path.read_text("ascii").strip())
+    except FileNotFoundError:
+        seed = generate_secret_key()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_MODE)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(format_secret_key(seed) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return seed

@@ -1,0 +1,50 @@
+"""What is counted, for `/metrics`: Prometheus's own library keeps and prints it."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+SECONDS_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
+
+
+class Metrics:
+    """The counters of one server; each server has a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.connections = Gauge("agrenting_connections", "Open sockets.", registry=self.registry)
+        self.events = Counter(
+            "agrenting_events",
+            "Joins, pushes and closes by topic, event and outcome.",
+            ("what", "topic", "event", "outcome"),
+            registry=self.registry,
+        )
+        self.requests = Counter(
+            "agrenting_http_requests", "REST requests by method and status.", ("method", "status"), registry=self.registry
+        )
+        self.refused_sockets = Counter(
+            "agrenting_refused_sockets", "Sockets refused before the upgrade.", ("reason",), registry=self.registry
+        )
+        self.batch_units = Histogram(
+            "agrenting_commit_batch_units", "Changes that shared a commit.", buckets=BATCH_BUCKETS, registry=self.registry
+        )
+        self.batch_seconds = Histogram(
+            "agrenting_commit_seconds", "From BEGIN to durable.", buckets=SECONDS_BUCKETS, registry=self.registry
+        )
+        self.outbox_bytes = Gauge("agrenting_outbox_bytes", "Bytes that wait for sockets.", registry=self.registry)
+        self.timers_due = Gauge("agrenting_timers_due", "Timers that are due and not yet run.", registry=self.registry)
+        self.ledger_difference = Gauge(
+            "agrenting_ledger_difference", "The sum over all accounts, which must be 0.", registry=self.registry
+        )
+
+    def count(self, what: str, topic: str, event: str, outcome: str) -> None:
+        """Count one event."""
+        self.events.labels(what, topic, event, outcome).inc()
+
+    def observe_batch(self, units: int, seconds: float) -> None:
+        """Note one commit."""
+        self.batch_units.observe(units)
+        self.batch_seconds.observe(seconds)
+
+    def text(self) -> bytes:
+        """All of it, in Prometheus's text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,244 @@
+"""The doors of the hub: credentials and limits before the upgrade, then frames until the socket is gone.
+
+Every refusal is HTTP 403 (429 for too many tries) with the usual error body, before any upgrade. Credentials come in a
+header (`x-api-key`, `Authorization: Bearer`), or in the query for browsers (`api_key`, `session_token`, `token`); two
+that disagree are refused. `agent_id` names the agent to act as where a credential can stand for several.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+import msgspec
+import structlog
+
+from agrenting import auth
+from agrenting.auth import Credential
+from agrenting.connection import Connection
+from agrenting.db.transaction import ReaderTx
+from agrenting.hub import Hub
+from agrenting.ids import new_id
+from agrenting.rates import Buckets
+from agrenting.transport import EXTENSION, HubProtocol
+from channels.errors import Conflict, Forbidden, RateLimited, Refusal, Unauthorized
+from channels.identity import Identity
+from channels.wire import UnsupportedVersion, Vsn, parse_vsn
+
+log = structlog.get_logger(__name__)
+
+AGENT_PATHS: Final = ("/socket/websocket", "/socket", "/api/v1/socket/websocket")
+USER_PATHS: Final = ("/user_socket/websocket", "/user_socket")
+QUERY_CREDENTIALS: Final = ("api_key", "session_token", "token")
+QUERY_FIELDS_MAX: Final = 32
+FORBIDDEN, TOO_MANY, UNAVAILABLE, BAD_REQUEST = 403, 429, 503, 400
+
+Scope = Mapping[str, Any]
+
+
+class Handshake(msgspec.Struct, frozen=True, kw_only=True):
+    """What a client says of itself before the upgrade."""
+
+    secrets: tuple[str, ...]
+    agent_id: str | None
+    vsn: str | None
+    is_rejecting: bool
+    origin: str | None
+    address: str
+
+
+class SocketDoor:
+    """The ASGI application of the socket paths.
+
+    Args:
+        hub: Where opened sockets go.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        settings = hub.settings
+        self._connects = Buckets(
+            per_s=settings.connects_per_s, burst=settings.connects_burst, monotonic=hub.monotonic
+        )
+        self.bad_credentials = Buckets(
+            per_s=settings.bad_credentials_per_s, burst=settings.bad_credentials_burst, monotonic=hub.monotonic
+        )
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve one handshake, and the socket that comes of it."""
+        if scope["type"] != "websocket":
+            await _answer_http(send, "This address speaks WebSocket; connect with a Phoenix client.")
+            return
+        await receive()  # websocket.connect
+        try:
+            handshake = read_handshake(scope)
+            vsn, credential = await self._admit(scope, handshake)
+        except Refusal as refusal:
+            await self._refuse(send, refusal, scope)
+            return
+        protocol: HubProtocol | None = scope["extensions"].get(EXTENSION)
+        assert protocol is not None, "sockets are served by `agrenting serve`, whose transport this is"
+        await send({"type": "websocket.accept"})
+        connection = self._open(protocol, credential, vsn)
+        log.info("socket_opened", agent=credential.identity.handle, path=scope["path"], vsn=int(vsn))
+        protocol.serve(connection.receive)
+        event = await receive()
+        while event["type"] != "websocket.disconnect":
+            event = await receive()
+        connection.closed()
+        log.info("socket_closed", agent=credential.identity.handle, code=event.get("code"))
+
+    def _open(self, protocol: HubProtocol, credential: Credential, vsn: Vsn) -> Connection:
+        hub, identity = self._hub, credential.identity
+        connection = Connection(hub, protocol, identity, vsn)
+        if credential.expires_at is not None:
+            left_s = (credential.expires_at - hub.engine.clock()).total_seconds()
+            connection.expires_at = hub.monotonic() + left_s
+        hub.add(connection)
+        return connection
+
+    async def _admit(self, scope: Scope, handshake: Handshake) -> tuple[Vsn, Credential]:
+        """Everything that is checked before the upgrade.
+
+        Raises:
+            Refusal: What did not fit.
+        """
+        hub = self._hub
+        if hub.is_draining:
+            raise Conflict("draining", "The server is stopping; connect again in a moment.")
+        self._connects.take(handshake.address)
+        require_origin(handshake.origin, scope, hub.settings.allowed_origins)
+        try:
+            vsn = parse_vsn(handshake.vsn)
+        except UnsupportedVersion as error:
+            raise Forbidden("unsupported_version", str(error)) from error
+        credential = await self._authenticate(handshake, is_user_socket=scope["path"].startswith("/user_socket"))
+        identity = credential.identity
+        if handshake.is_rejecting and identity.agent_id and hub.is_connected(identity.socket_id):
+            raise Conflict("connection_conflict", "This agent is connected already.")
+        return vsn, credential
+
+    async def _authenticate(self, handshake: Handshake, *, is_user_socket: bool) -> Credential:
+        if not handshake.secrets:
+            raise Unauthorized("missing_credential", "Send an API key in the x-api-key header, or a session token.")
+        now = self._hub.engine.clock()
+
+        def ask(tx: ReaderTx) -> list[Credential]:
+            return [auth.resolve(tx, secret, agent_id=handshake.agent_id, now=now) for secret in handshake.secrets]
+
+        try:
+            found = await self._hub.engine.read(ask)
+        except Unauthorized:
+            self.bad_credentials.take(handshake.address)
+            raise
+        first = found[0]
+        if any(_who(other.identity) != _who(first.identity) for other in found[1:]):
+            raise Forbidden("credentials_disagree", "Two credentials were sent that stand for different identities.")
+        if is_user_socket and handshake.agent_id is not None and not first.identity.agent_id:
+            raise Forbidden("wrong_agent", "This token is not that agent's.")
+        return min(found, key=_expiry)
+
+    async def _refuse(self, send: Any, refusal: Refusal, scope: Scope) -> None:
+        self._hub.metrics.refused_sockets.labels(refusal.reason).inc()
+        log.info("socket_refused", reason=refusal.reason, path=scope["path"])
+        await refuse_upgrade(send, refusal)
+
+
+def _who(identity: Identity) -> tuple[str | None, str]:
+    return identity.agent_id, identity.user_id
+
+
+def _expiry(credential: Credential) -> float:
+    return float("inf") if credential.expires_at is None else credential.expires_at.timestamp()
+
+
+def status_of_socket_refusal(refusal: Refusal) -> int:
+    """The HTTP status of a refusal before the upgrade: 403, but for a few that a client has to tell apart."""
+    if isinstance(refusal, RateLimited):
+        return TOO_MANY
+    if refusal.reason == "connection_conflict":
+        return 409
+    return UNAVAILABLE if refusal.reason == "draining" else FORBIDDEN
+
+
+async def refuse_upgrade(send: Any, refusal: Refusal) -> None:
+    """Answer a handshake with an error body instead of an upgrade."""
+    headers = [(b"content-type", b"application/json")]
+    if isinstance(refusal, RateLimited):
+        headers.append((b"retry-after", str(refusal.context["retry_after"]).encode()))
+    status = status_of_socket_refusal(refusal)
+    await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
+    await send({"type": "websocket.http.response.body", "body": error_body(refusal)})
+
+
+def error_body(refusal: Refusal, request_id: str | None = None) -> bytes:
+    """The error body of every HTTP answer."""
+    error: dict[str, Any] = {
+        "code": refusal.reason,
+        "message": refusal.message,
+        "request_id": request_id or new_id(),
+    }
+    if refusal.context:
+        error["details"] = refusal.context
+    return msgspec.json.encode({"error": error})
+
+
+def read_handshake(scope: Scope) -> Handshake:
+    """What the client says of itself, in headers and query.
+
+    Raises:
+        Unauthorized: `invalid_credential`: a query or header that cannot be read.
+    """
+    headers = _headers(scope)
+    try:
+        query = parse_qs(
+            scope["query_string"].decode("ascii"), keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX
+        )
+    except ValueError as error:
+        raise Unauthorized("invalid_credential", "The address's query cannot be read.") from error
+    secrets = [values[0] for name in QUERY_CREDENTIALS if (values := query.get(name))]
+    if any(len(values) > 1 for name, values in query.items() if name in {*QUERY_CREDENTIALS, "agent_id"}):
+        raise Forbidden("credentials_disagree", "The same credential was named twice.")
+    key = headers.get("x-api-key")
+    if key is not None:
+        secrets.append(key)
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and token:
+        secrets.append(token.strip())
+    if headers.get("x-auth-token"):
+        secrets.append(headers["x-auth-token"])
+    # `vsn[]=…` is not a version.
+    vsn = query.get("vsn", [""])[0] if "vsn" in query or "vsn[]" in query else None
+    client = scope.get("client")
+    return Handshake(
+        secrets=tuple(dict.fromkeys(secrets)),
+        agent_id=(query.get("agent_id") or [None])[0],
+        vsn=vsn,
+        is_rejecting=query.get("on_conflict") == ["reject"],
+        origin=headers.get("origin"),
+        address=client[0] if client else "",
+    )
+
+
+def require_origin(origin: str | None, scope: Scope, allowed: tuple[str, ...]) -> None:
+    """Refuse a page of another site; programs send no Origin.
+
+    Raises:
+        Forbidden: `origin_not_allowed`.
+    """
+    if origin is None or origin in allowed:
+        return
+    host = _headers(scope).get("host", "")
+    if origin.partition("://")[2] == host:
+        return
+    raise Forbidden("origin_not_allowed", "Pages of this origin may not connect; see the setting allowed_origins.")
+
+
+def _headers(scope: Scope) -> dict[str, str]:
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+
+
+async def _answer_http(send: Any, message: str) -> None:
+    body = error_body(Refusal("upgrade_required", message))
+    headers = [(b"content-type", b"application/json")]
+    await send({"type": "http.response.start", "status": BAD_REQUEST, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

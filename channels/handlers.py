@@ -1,0 +1,275 @@
+"""The shape that every topic module fills in, ours and an operator's own.
+
+A topic module exports four names:
+
+    TOPIC     its pattern: a whole topic ("agents:discovery"), or a prefix and a star ("negotiation:*")
+    ACCESS    (sender, topic_id) → None, or a Refusal: the cheap rule of who may try to join at all
+    JOIN      a Handler that answers a join
+    HANDLERS  event name → Handler
+
+and, where the clock alone changes its states, TIMERS: timer kind → (state, context) → Decision.
+
+A handler is a pure function `(loaded, request, context) → Decision`. What `loaded` is, `Handler.loads` says: the name
+of a loader that the server has ("negotiation": the session of the topic's id; "opening": what a new session rests
+on; …), or nothing. A handler that loads nothing and changes no state runs at once on the socket; the others run inside
+a database transaction, in the order in which they came.
+"""
+
+from collections.abc import Callable
+from datetime import datetime
+from enum import Enum
+from typing import Any, Final
+
+import msgspec
+
+from channels.contacts import Party
+from channels.identity import Identity
+from channels.ledger import Entry
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Every limit that a rule of the marketplace speaks of. Units stand at the end of the names; all are settings."""
+
+    price_max: int = 10**15
+    negotiation_ttl_s: int = 1_800
+    rounds_per_side_max: int = 10
+    terms_bytes_max: int = 16_384
+    negotiations_open_max: int = 20
+    agreement_ttl_s: int = 86_400
+    tasks_open_max: int = 100
+    deadline_min_s: int = 60
+    deadline_default_s: int = 604_800
+    deadline_max_s: int = 2_592_000
+    chunk_bytes_max: int = 65_536
+    stream_bytes_max: int = 16_777_216
+    result_bytes_max: int = 65_536
+    text_chars_max: int = 2_000
+    metadata_bytes_max: int = 8_192
+    capabilities_max: int = 50
+    tags_max: int = 16
+    tag_chars_max: int = 16
+    challenge_ttl_s: int = 600
+
+
+class Market(msgspec.Struct, frozen=True, kw_only=True):
+    """What is fixed for one deployment and told in `GET /api/v1/meta`.
+
+    `fee_bps` is in basis points of the price: 500 are five per cent.
+    """
+
+    signing_domain: str
+    currency: str = "USD"
+    exponent: int = 6
+    fee_bps: int = 500
+    limits: Limits = Limits()
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True):
+    """What a handler may know besides the loaded state and the request.
+
+    Args:
+        sender: Who asks, proven by a credential.
+        now: The server's clock, UTC.
+        market: Signing domain, currency, fee and limits.
+        new_id: Makes a fresh id (UUID version 7, lower case).
+        topic: The whole topic that the event came on; for REST, the topic of its twin.
+    """
+
+    sender: Identity
+    now: datetime
+    market: Market
+    new_id: Callable[[], str]
+    topic: str = ""
+
+
+class Audience(Enum):
+    """Which subscribers of a topic get a broadcast."""
+
+    ALL = "all"
+    OTHER_AGENTS = "other_agents"
+    """All but the sockets of the sending agent: what a participant did is relayed to the others."""
+    OTHER_SOCKETS = "other_sockets"
+    """All but the one sending socket, as Phoenix's `broadcast_from`."""
+
+
+class Push(msgspec.Struct, frozen=True):
+    """An event to the sending socket alone, on the topic it sent on."""
+
+    event: str
+    payload: Any
+
+
+class Broadcast(msgspec.Struct, frozen=True):
+    """An event to the subscribers of a topic, sent only once what it tells of is durable.
+
+    `about`, an agent id, narrows it to the subscribers who may see that agent.
+    """
+
+    topic: str
+    event: str
+    payload: Any
+    audience: Audience = Audience.ALL
+    about: str | None = None
+
+
+class Track(msgspec.Struct, frozen=True):
+    """Track a presence of the sending socket on its topic.
+
+    `key` None means a unique one. `party` is who it is of, where the topic shows presences to some only.
+    """
+
+    meta: dict[str, Any]
+    key: str | None = None
+    party: Party | None = None
+
+
+class UpdateMeta(msgspec.Struct, frozen=True):
+    """Replace the meta of the sender's presences on `topic`: of the one socket, or with `agent_id` of all of them."""
+
+    topic: str
+    meta: dict[str, Any]
+    agent_id: str | None = None
+    merge: bool = False
+
+
+class Timer(msgspec.Struct, frozen=True):
+    """Arm the timer `kind` of a topic for `due_at`, or with None disarm it. One of a kind per topic."""
+
+    kind: str
+    topic: str
+    due_at: datetime | None
+
+
+class Mail(msgspec.Struct, frozen=True):
+    """A stored message to an agent's mailbox. It is kept until the agent has acknowledged it."""
+
+    to_agent_id: str
+    type: str
+    payload: dict[str, Any]
+    from_agent_id: str | None = None
+
+
+class Spend(msgspec.Struct, frozen=True):
+    """Count money that leaves `available` against the caps of the sender's key and of the keys it descends from."""
+
+    amount: int
+
+
+class Insert(msgspec.Struct, frozen=True):
+    """Store a new state under `id`. An id that exists already is a conflict."""
+
+    store: str
+    id: str
+    state: Any
+
+
+class Save(msgspec.Struct, frozen=True):
+    """Save another state than the topic's own, for example the agreement that a task consumes.
+
+    `before` is the state that was decided on: the save is conditional on it.
+    """
+
+    store: str
+    id: str
+    before: Any
+    state: Any
+
+
+class StoreChunk(msgspec.Struct, frozen=True):
+    """Append one chunk of a task's stream. `direction` is `input` or `output`; `seq` counts from 0."""
+
+    task_id: str
+    direction: str
+    seq: int
+    chunk: bytes
+
+
+class NotePresence(msgspec.Struct, frozen=True):
+    """Note an agent as `online`, `busy`, `away` or `offline`, so that `discover` puts it in its place."""
+
+    agent_id: str
+    presence: str
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """A task's end, counted for the provider's reputation, at most once per client owner and provider in a UTC day."""
+
+    provider_agent_id: str
+    client_owner_id: str
+    task_id: str
+    is_completed: bool
+
+
+Change = Entry | Timer | Mail | Spend | Insert | Save | StoreChunk | NotePresence | Outcome
+"""What a decision changes in the same transaction besides the state that it was loaded with."""
+
+
+class NoReply(Enum):
+    """The type of `NO_REPLY`."""
+
+    NO_REPLY = "no_reply"
+
+
+NO_REPLY: Final = NoReply.NO_REPLY
+"""`Decision.reply` of an event that gets no reply. Ours all reply; an operator's own need not."""
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """What a handler decided: nothing of it has happened yet.
+
+    Args:
+        state: The topic's new state, saved on condition that it is still the one that was loaded; None: unchanged.
+        reply: The response, any JSON value, a struct or bytes; NO_REPLY for none.
+        is_error: The reply has status `error` though the event took effect.
+        pushes: To the sending socket, after the reply.
+        broadcasts: To subscribers, once durable.
+        changes: Other things changed in the same transaction.
+        presence: Presences tracked or updated, after the commit.
+        stop: Ends the topic for the sender with `phx_close`, after the reply.
+        disconnect: A socket id, all of whose sockets are disconnected.
+    """
+
+    state: Any = None
+    reply: Any = msgspec.field(default_factory=dict)
+    is_error: bool = False
+    pushes: tuple[Push, ...] = ()
+    broadcasts: tuple[Broadcast, ...] = ()
+    changes: tuple[Change, ...] = ()
+    presence: tuple[Track | UpdateMeta, ...] = ()
+    stop: bool = False
+    disconnect: str | None = None
+
+
+class Access(Enum):
+    """How the server runs a handler."""
+
+    AT_ONCE = "at_once"
+    """No database: on the socket's own loop turn."""
+    READ = "read"
+    """A reading transaction beside the writer: for questions whose answer needs no order with events."""
+    WRITE = "write"
+    """The writing transaction, in order with every other event: for all that changes a state, and for joins."""
+
+
+class Handler(msgspec.Struct, frozen=True):
+    """One event of a topic: its payload's type, its function, and what the function is given.
+
+    Args:
+        request: The struct that the payload is decoded into; `msgspec.Raw` leaves it raw (bytes if it came as binary).
+        decide: (loaded, request, context) → Decision. Raises Refusal.
+        loads: The server's loader for the first argument; empty: None is given.
+        access: See Access.
+        scope: The scope that the sender's key must have; empty: none.
+        rate: The class of its rate limit: `control`, `discovery`, or `stream` (counted in bytes).
+    """
+
+    request: Any
+    decide: Callable[[Any, Any, Context], Decision]
+    loads: str = ""
+    access: Access = Access.AT_ONCE
+    scope: str = ""
+    rate: str = "control"
+
+
+class Empty(msgspec.Struct, frozen=True):
+    """A payload without fields; more fields are ignored."""

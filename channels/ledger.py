@@ -1,0 +1,109 @@
+"""Money: double entry, append-only.
+
+Accounts are named by strings:
+
+    agent:{id}:available    what an agent can spend
+    task:{id}:escrow        held for a task
+    platform:fees           what the platform earned
+    external                where deposits come from and payouts go to; the only one that may be below zero
+
+Every operation is one Entry of postings whose sum is zero, so the sum over all accounts is always zero. An account that
+would fall below zero is refused when the entry is stored (`insufficient_balance`); a CHECK constraint repeats it.
+Amounts are integers of minor units.
+"""
+
+from typing import Final, Literal
+
+import msgspec
+
+MONEY_MAX: Final = 2**53 - 1
+"""The largest amount that every client's number holds exactly; no sum of money may pass it."""
+
+EXTERNAL: Final = "external"
+FEES: Final = "platform:fees"
+BASIS_POINTS: Final = 10_000
+
+Kind = Literal["deposit", "payout", "hold", "release", "refund"]
+
+
+class Posting(msgspec.Struct, frozen=True):
+    """`amount` minor units into `account`; out of it if negative."""
+
+    account: str
+    amount: int
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One operation: its postings sum to zero.
+
+    Args:
+        kind: What happened, for the transactions list.
+        postings: At least two, none of zero.
+        task_id: The task that it was for.
+        memo: One sentence for people.
+    """
+
+    kind: Kind
+    postings: tuple[Posting, ...]
+    task_id: str | None = None
+    memo: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse to exist out of balance: that cannot happen."""
+        assert sum(posting.amount for posting in self.postings) == 0, "postings must sum to zero"
+        assert all(posting.amount != 0 for posting in self.postings), "a posting moves money"
+
+
+def available(agent_id: str) -> str:
+    """The account of what an agent can spend."""
+    return f"agent:{agent_id}:available"
+
+
+def escrow(task_id: str) -> str:
+    """The account of what is held for a task."""
+    return f"task:{task_id}:escrow"
+
+
+def move(kind: Kind, *, source: str, target: str, amount: int, task_id: str | None = None, memo: str = "") -> Entry:
+    """Move `amount` > 0 minor units from one account to another."""
+    return Entry(kind, (Posting(source, -amount), Posting(target, amount)), task_id, memo)
+
+
+def deposit(*, agent_id: str, amount: int, memo: str = "") -> Entry:
+    """Money that came from outside for an agent."""
+    return move("deposit", source=EXTERNAL, target=available(agent_id), amount=amount, memo=memo)
+
+
+def payout(*, agent_id: str, amount: int, memo: str = "") -> Entry:
+    """Money that an agent takes out."""
+    return move("payout", source=available(agent_id), target=EXTERNAL, amount=amount, memo=memo)
+
+
+def fee_of(price: int, *, fee_bps: int) -> int:
+    """The platform's part of a price, in minor units."""
+    return price * fee_bps // BASIS_POINTS  # Rounds down, in the provider's favour.
+
+
+def hold(*, task_id: str, client_agent_id: str, price: int) -> tuple[Entry, ...]:
+    """Hold a task's price; nothing for a price of 0."""
+    if price == 0:
+        return ()
+    return (move("hold", source=available(client_agent_id), target=escrow(task_id), amount=price, task_id=task_id),)
+
+
+def release(*, task_id: str, provider_agent_id: str, price: int, fee: int) -> tuple[Entry, ...]:
+    """Pay a held price to the provider, less the fee; nothing for a price of 0."""
+    postings = (
+        Posting(escrow(task_id), -price),
+        Posting(available(provider_agent_id), price - fee),
+        Posting(FEES, fee),
+    )
+    moved = tuple(posting for posting in postings if posting.amount)
+    return (Entry("release", moved, task_id),) if moved else ()
+
+
+def refund(*, task_id: str, client_agent_id: str, price: int) -> tuple[Entry, ...]:
+    """Give a held price back whole; nothing for a price of 0."""
+    if price == 0:
+        return ()
+    return (move("refund", source=escrow(task_id), target=available(client_agent_id), amount=price, task_id=task_id),)

@@ -1,0 +1,1 @@
+"""Examples that run: topic modules for `agrenting serve`, and agents."""
