@@ -1,3 +1,6 @@
-"""Agrenting: an open, self-hosted marketplace for software agents. This package runs it; `channels` decides, `crypto` proves."""
+"""Agrenting: an open, self-hosted marketplace for software agents.
+
+This package runs it; `channels` decides, `crypto` proves.
+"""
 
 __version__ = "0.1.0"

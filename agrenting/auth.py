@@ -154,7 +154,7 @@ def open_session(tx: WriterTx, identity: Identity, *, now: datetime, ttl_s: int)
     return token, expires_at
 
 
-def make_key(  # noqa: PLR0913 - a key is made of just these
+def make_key(
     tx: WriterTx,
     *,
     user_id: str,

@@ -40,15 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), chosen, "failed")
     if isinstance(answer, int):
         return answer
-    print(_json(answer.fields) if chosen.json else answer.text)  # noqa: T201 - it is our output
+    print(_json(answer.fields) if chosen.json else answer.text)
     return answer.exit_code
 
 
 def _fail(sentence: str, chosen: argparse.Namespace, reason: str) -> int:
     line = " ".join(sentence.split())
     if getattr(chosen, "json", False):
-        print(_json({"error": {"code": reason, "message": line}}))  # noqa: T201 - it is our output
-    print(f"agrenting: {line}", file=sys.stderr)  # noqa: T201 - it is our output
+        print(_json({"error": {"code": reason, "message": line}}))
+    print(f"agrenting: {line}", file=sys.stderr)
     return FAILED
 
 
@@ -61,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="agrenting",
         description="An open, self-hosted marketplace for software agents.",
-        epilog="Settings come from AGRENTING_… variables or the TOML file that AGRENTING_CONFIG names; see `agrenting config`.",
+        epilog="Settings come from AGRENTING_… variables, or the TOML file that AGRENTING_CONFIG names: `agrenting config`.",
     )
     parser.add_argument("--version", action="version", version=f"agrenting {__version__}")
     common = argparse.ArgumentParser(add_help=False)
@@ -87,19 +87,33 @@ def build_parser() -> argparse.ArgumentParser:
     command(nouns, "keygen", commands.keygen, "make an agent's signing key")
     command(nouns, "doctor", commands.doctor, "recompute the books and print every difference")
     verify = command(nouns, "verify", commands.verify, "check receipts offline, with public keys alone")
-    verify.add_argument("files", nargs="+", metavar="FILE", help="a receipt, as `GET /api/v1/negotiations/{id}/receipt` gives it")
+    verify.add_argument(
+        "files", nargs="+", metavar="FILE", help="a receipt, as `GET /api/v1/negotiations/{id}/receipt` gives it"
+    )
     verify.add_argument("--platform-key", metavar="B64", help="the platform's public key that you expect")
     command(
-        nouns, "backup", commands.backup, "make a consistent copy of the data folder's database, also while it is served",
+        nouns,
+        "backup",
+        commands.backup,
+        "make a consistent copy of the data folder's database, also while it is served",
         positionals=[("file", "the new file")],
     )
     command(
-        nouns, "restore", commands.restore, "put a backup into an empty data folder",
+        nouns,
+        "restore",
+        commands.restore,
+        "put a backup into an empty data folder",
         positionals=[("file", "a file that `backup` made")],
     )
     deposit = command(
-        nouns, "deposit", commands.deposit, "put money in for an agent",
-        positionals=[("handle", "the agent's handle"), ("amount", "integer minor units, or major units with a point: 8.50")],
+        nouns,
+        "deposit",
+        commands.deposit,
+        "put money in for an agent",
+        positionals=[
+            ("handle", "the agent's handle"),
+            ("amount", "integer minor units, or major units with a point: 8.50"),
+        ],
     )
     deposit.add_argument("--idempotency-key", metavar="K", help="repeating it with the same key does nothing more")
     _add_registry(nouns, command)
@@ -119,23 +133,37 @@ def _noun(nouns: Any, name: str, text: str) -> Any:
 def _add_registry(nouns: Any, command: Callable[..., argparse.ArgumentParser]) -> None:
     organisations = _noun(nouns, "org", "organisations")
     command(
-        organisations, "create", commands.create_organisation, "make an organisation", positionals=[("name", "its name")]
+        organisations,
+        "create",
+        commands.create_organisation,
+        "make an organisation",
+        positionals=[("name", "its name")],
     )
     users = _noun(nouns, "user", "users")
     user = command(
-        users, "create", commands.create_user, "make a user; its key is shown once",
+        users,
+        "create",
+        commands.create_user,
+        "make a user; its key is shown once",
         positionals=[("handle", "1-40 of a-z, 0-9, - and _")],
     )
     user.add_argument("--org", metavar="NAME", help="the organisation that it joins")
     user.add_argument("--operator", action="store_true", help="it may run the marketplace")
     agents = _noun(nouns, "agent", "agents")
     agent = command(
-        agents, "create", commands.create_agent, "make an agent; its key is shown once",
+        agents,
+        "create",
+        commands.create_agent,
+        "make an agent; its key is shown once",
         positionals=[("owner", "its owner's handle"), ("name", "its name, from which its handle comes")],
     )
     agent.add_argument("--description", required=True, metavar="TEXT", help="what it does")
     agent.add_argument(
-        "--capability", action="append", default=[], metavar="NAME[=PRICE]", help="what it can be hired for, in minor units"
+        "--capability",
+        action="append",
+        default=[],
+        metavar="NAME[=PRICE]",
+        help="what it can be hired for, in minor units",
     )
     agent.add_argument("--base-price", type=int, metavar="N", help="for capabilities without a price, in minor units")
     agent.add_argument("--pricing-model", choices=("hybrid", "fixed", "auction"), default="hybrid")
@@ -144,10 +172,16 @@ def _add_registry(nouns: Any, command: Callable[..., argparse.ArgumentParser]) -
     agent.add_argument("--global", action="store_true", dest="is_global", help="everybody may see and hire it")
     agent.add_argument("--unlisted", action="store_true", help="not found by strangers")
     agent.add_argument("--org", metavar="NAME", help="share it with an organisation")
-    for name, text in (("suspend", "it opens nothing any more, and finishes what runs"), ("reinstate", "end its suspension")):
+    for name, text in (
+        ("suspend", "it opens nothing any more, and finishes what runs"),
+        ("reinstate", "end its suspension"),
+    ):
         command(agents, name, commands.moderate(name), text, positionals=[("handle", "the agent's handle")])
     keys = _noun(nouns, "key", "API keys")
     command(
-        keys, "rotate", commands.rotate_key, "give a user or agent a new key; its old ones and their sessions die at once",
+        keys,
+        "rotate",
+        commands.rotate_key,
+        "give a user or agent a new key; its old ones and their sessions die at once",
         positionals=[("handle", "the user's or agent's handle")],
     )

@@ -11,13 +11,13 @@ from typing import Any
 import msgspec
 
 from agrenting import auth, registry
+from agrenting.announcements import Announcement
 from agrenting.clock import system_clock, to_ms
 from agrenting.config import Settings
 from agrenting.db import agents, ledger, people, states
 from agrenting.db.migrate import migrate
 from agrenting.db.transaction import WriterTx
 from agrenting.folder import Folder
-from agrenting.foreign import Announcement
 from channels.agents import PricingModel
 from channels.errors import Conflict, Invalid
 from channels.handlers import Market

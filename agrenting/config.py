@@ -32,13 +32,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         currency, exponent: The money unit: 1 is 10^-exponent of the currency. Fixed at the first start.
         fee_bps: The platform's part of a completed task, in basis points of its price.
         topics: Python modules that add topics of an operator's own.
-        allowed_origins: Web origins that may open sockets and call REST from a browser; empty: none but the server's own.
+        allowed_origins: Web origins whose pages may open sockets and call REST; empty: none but the server's own.
         trusted_proxies: Addresses whose X-Forwarded-For is believed; empty: none.
         frame_bytes_max: The largest frame a socket may send; beyond it the socket is closed (1009).
         body_bytes_max: The largest REST body.
         topics_per_socket_max: Topics that one socket may have joined.
         outbox_bytes_max: What may wait for a socket that does not read; beyond it the socket is closed (1013).
-        inbox_frames_max: Frames of one socket that may be under way; beyond it the socket is not read until they are done.
+        inbox_frames_max: Frames of one socket under way at most; beyond it the socket is not read for a while.
         socket_idle_s: A socket that has sent nothing for so long is closed.
         join_timeout_s: A join that has not been answered by then is refused (`join timeout`).
         drain_s: Over how many seconds sockets are closed when the server stops.

@@ -292,9 +292,7 @@ class Connection:
             self._settle(push, subscription, slot, None, refusal)
             return
         if handler.access is Access.WRITE:
-            self.hub.engine.submit(
-                command, lambda done, error: self._settle(push, subscription, slot, done, error)
-            )
+            self.hub.engine.submit(command, lambda done, error: self._settle(push, subscription, slot, done, error))
         elif handler.access is Access.READ:
             self.hub.spawn(self._answer(push, subscription, slot, command))
         else:
@@ -442,5 +440,3 @@ def _join_error(error: Exception, topic: str, identity: Identity) -> dict[str, A
         return _response(error)
     log.error("join_crashed", topic=topic, agent=identity.handle, exc_info=error)
     return {"reason": "join crashed"}
-
-

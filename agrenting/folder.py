@@ -9,12 +9,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from agrenting.announcements import Announcement, announce
 from agrenting.clock import system_clock, to_ms
 from agrenting.config import Settings
 from agrenting.db.database import open_writer
 from agrenting.db.migrate import migrate
 from agrenting.db.transaction import WriterTx
-from agrenting.foreign import Announcement, announce
 from agrenting.market import fix_market
 from channels.handlers import Market
 

@@ -6,34 +6,14 @@ for our sockets, and socket ids to disconnect (a rotated key, a suspended agent)
 
 import asyncio
 
-import msgspec
 import structlog
 
-from agrenting.db.transaction import ReaderTx, Row, WriterTx
+from agrenting.announcements import decode
+from agrenting.db.transaction import ReaderTx, Row
 from agrenting.engine import Engine
 from agrenting.hub import Hub
-from channels.handlers import Broadcast
 
 log = structlog.get_logger(__name__)
-
-
-class Announcement(msgspec.Struct, frozen=True):
-    """What a running server has to tell: broadcasts, and socket ids whose sockets are closed."""
-
-    broadcasts: tuple[Broadcast, ...] = ()
-    disconnects: tuple[str, ...] = ()
-
-
-_decode = msgspec.json.Decoder(Announcement).decode
-
-
-def announce(tx: WriterTx, announcement: Announcement, *, now_ms: int) -> None:
-    """Leave an announcement for whoever serves this database."""
-    tx.run(
-        "INSERT INTO announcements (body, created_at) VALUES (:body, :now)",
-        body=msgspec.json.encode(announcement).decode(),
-        now=now_ms,
-    )
 
 
 class ForeignChanges:
@@ -71,12 +51,10 @@ class ForeignChanges:
             return
         for number, body in await self._engine.read(self._news):
             self._told = number
-            announcement = _decode(body)
+            announcement = decode(body)
             self._hub.publish(announcement.broadcasts, None, None)
             for socket_id in announcement.disconnects:
                 self._hub.disconnect(socket_id)
 
     def _news(self, tx: ReaderTx) -> list[Row]:
         return tx.all("SELECT id, body FROM announcements WHERE id > :told ORDER BY id", told=self._told)
-
-

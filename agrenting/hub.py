@@ -147,7 +147,7 @@ class Hub:
                     connection.close(CLOSE_GOING_AWAY, "silent for too long; send heartbeats")
 
     async def drain(self) -> None:
-        """Stop: refuse new sockets, close the open ones in random order over `drain_s`, finish what is being committed."""
+        """Stop: refuse new sockets, close the open ones in random order over `drain_s`, finish every commit."""
         self.is_draining = True
         leaving = list(self.connections)
         random.shuffle(leaving)  # So that not all of one agent's peers go first.
@@ -192,9 +192,7 @@ class Hub:
             if topic is not None:
                 self._publish(topic, broadcast, sender_id, socket)
 
-    def _publish(
-        self, topic: Topic, broadcast: Broadcast, sender_id: str | None, socket: Connection | None
-    ) -> None:
+    def _publish(self, topic: Topic, broadcast: Broadcast, sender_id: str | None, socket: Connection | None) -> None:
         outgoing = Outgoing(broadcast.topic, broadcast.event, broadcast.payload)
         audience = broadcast.audience
         about = topic.parties.get(broadcast.about) if broadcast.about is not None else None
@@ -270,7 +268,11 @@ class Hub:
                 if part.is_empty:
                     continue
                 is_whole = len(part.joins) == len(diff.joins) and len(part.leaves) == len(diff.leaves)
-                seen = whole if is_whole else Outgoing(topic.name, PRESENCE_DIFF, {"joins": part.joins, "leaves": part.leaves})
+                seen = (
+                    whole
+                    if is_whole
+                    else Outgoing(topic.name, PRESENCE_DIFF, {"joins": part.joins, "leaves": part.leaves})
+                )
             connection.send(seen.frame_for(connection.vsn, subscription.joined.join_ref))
 
     def _note_gone(self, topic: Topic, agent_id: str) -> None:

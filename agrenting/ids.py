@@ -22,9 +22,7 @@ def new_id() -> str:
         _last = max(_last + 1, milliseconds << SEQUENCE_BITS)
         stamp = _last
     high, sequence = stamp >> SEQUENCE_BITS, stamp & 0xFFF
-    value = (
-        (high & 0xFFFF_FFFF_FFFF) << 80 | 0x7 << 76 | sequence << 64 | 0b10 << 62 | secrets.randbits(RANDOM_BITS)
-    )
+    value = (high & 0xFFFF_FFFF_FFFF) << 80 | 0x7 << 76 | sequence << 64 | 0b10 << 62 | secrets.randbits(RANDOM_BITS)
     text = f"{value:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 

@@ -36,7 +36,7 @@ def fix_market(tx: WriterTx, settings: Settings) -> Market:
 
 def read_market(tx: Tx, settings: Settings) -> Market:
     """The deployment's market as it was fixed."""
-    return _market(dict((row[0], row[1]) for row in tx.all("SELECT name, value FROM market")), settings)
+    return _market({row[0]: row[1] for row in tx.all("SELECT name, value FROM market")}, settings)
 
 
 def _market(fixed: dict[str, str], settings: Settings) -> Market:

@@ -19,13 +19,19 @@ class Metrics:
             registry=self.registry,
         )
         self.requests = Counter(
-            "agrenting_http_requests", "REST requests by method and status.", ("method", "status"), registry=self.registry
+            "agrenting_http_requests",
+            "REST requests by method and status.",
+            ("method", "status"),
+            registry=self.registry,
         )
         self.refused_sockets = Counter(
             "agrenting_refused_sockets", "Sockets refused before the upgrade.", ("reason",), registry=self.registry
         )
         self.batch_units = Histogram(
-            "agrenting_commit_batch_units", "Changes that shared a commit.", buckets=BATCH_BUCKETS, registry=self.registry
+            "agrenting_commit_batch_units",
+            "Changes that shared a commit.",
+            buckets=BATCH_BUCKETS,
+            registry=self.registry,
         )
         self.batch_seconds = Histogram(
             "agrenting_commit_seconds", "From BEGIN to durable.", buckets=SECONDS_BUCKETS, registry=self.registry

@@ -67,7 +67,7 @@ def create_user(
     return user, secret
 
 
-def create_agent(  # noqa: PLR0913 - an agent is made of just these
+def create_agent(
     tx: WriterTx,
     owner: User,
     draft: AgentDraft,
@@ -207,5 +207,3 @@ def require_positive(amount: int) -> int:
     if amount < 1:
         raise Invalid("invalid_amount", "The amount must be at least 1 minor unit.", field="amount")
     return amount
-
-

@@ -10,13 +10,13 @@ import structlog
 import uvicorn
 
 from agrenting import registry
+from agrenting.announcements import Announcement
 from agrenting.app import create_app
 from agrenting.clock import system_clock
 from agrenting.config import Settings
 from agrenting.db import people
 from agrenting.db.transaction import WriterTx
 from agrenting.folder import Folder
-from agrenting.foreign import Announcement
 from agrenting.server import Server, check_topics
 from agrenting.transport import HubProtocol
 from channels.handlers import Market
@@ -150,5 +150,3 @@ def listen(host: str, port: int) -> socket.socket:
         raise
     listener.set_inheritable(True)
     return listener
-
-

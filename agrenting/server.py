@@ -66,9 +66,7 @@ class Server:
         )
         self.hub = Hub(settings, self.routes, self.metrics)
         market = await self.database.write(self._begin)
-        self.engine = self.hub.engine = Engine(
-            self.database, market=market, clock=self.clock, publish=self.hub.publish
-        )
+        self.engine = self.hub.engine = Engine(self.database, market=market, clock=self.clock, publish=self.hub.publish)
         self.sockets = SocketDoor(self.hub)
         self.timers = Timers(self.engine, self.routes, poll_s=settings.timer_poll_s)
         foreign = ForeignChanges(self.engine, self.hub, poll_s=settings.timer_poll_s)

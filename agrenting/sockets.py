@@ -56,9 +56,7 @@ class SocketDoor:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         settings = hub.settings
-        self._connects = Buckets(
-            per_s=settings.connects_per_s, burst=settings.connects_burst, monotonic=hub.monotonic
-        )
+        self._connects = Buckets(per_s=settings.connects_per_s, burst=settings.connects_burst, monotonic=hub.monotonic)
         self.bad_credentials = Buckets(
             per_s=settings.bad_credentials_per_s, burst=settings.bad_credentials_burst, monotonic=hub.monotonic
         )
@@ -190,9 +188,7 @@ def read_handshake(scope: Scope) -> Handshake:
     """
     headers = _headers(scope)
     try:
-        query = parse_qs(
-            scope["query_string"].decode("ascii"), keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX
-        )
+        query = parse_qs(scope["query_string"].decode("ascii"), keep_blank_values=True, max_num_fields=QUERY_FIELDS_MAX)
     except ValueError as error:
         raise Unauthorized("invalid_credential", "The address's query cannot be read.") from error
     secrets = [values[0] for name in QUERY_CREDENTIALS if (values := query.get(name))]

@@ -7,7 +7,6 @@ limits, fragmentation, UTF-8 and pings stay uvicorn's and `websockets`'.
 The ASGI application finds the protocol in `scope["extensions"]["agrenting.socket"]`.
 """
 
-import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -162,5 +161,3 @@ class HubProtocol(WebSocketsSansIOProtocol):
     def _cut(self) -> None:
         self.close_timer = None
         self.transport.abort()
-
-

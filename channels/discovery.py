@@ -18,8 +18,9 @@ import msgspec
 from channels import negotiation, task
 from channels.agents import Agent, Capability
 from channels.contacts import Party, is_present_to, needs_contact
+from channels.documents import is_same_document, require_document
 from channels.errors import Invalid
-from channels.fields import CAPABILITY_NAME, invalid_payload, parse_capability_names, parse_tags, require_metadata
+from channels.fields import CAPABILITY_NAME, invalid_payload, parse_capability_names, parse_tags
 from channels.handlers import (
     Access,
     Audience,
@@ -28,6 +29,7 @@ from channels.handlers import (
     Decision,
     Empty,
     Handler,
+    NotePresence,
     Track,
     UpdateMeta,
 )
@@ -164,7 +166,11 @@ def join(agent: Agent, request: Empty, context: Context) -> Decision:
         "metadata": agent.metadata,
         "online_at": context.now,
     }
-    return Decision(reply=reply, presence=(Track(meta, key=agent.id),))
+    return Decision(
+        reply=reply,
+        changes=(NotePresence(agent.id, "online"),),
+        presence=(Track(meta, key=agent.id, party=agent.party),),
+    )
 
 
 def discover(found: Found, request: Discover, context: Context) -> Decision:
@@ -197,12 +203,13 @@ def update_metadata(agent: Agent, request: UpdateMetadata, context: Context) -> 
         for key, value in (agent.metadata | request.metadata).items()
         if value is not None and key != "status"
     }
-    require_metadata(merged, context.market.limits)
+    require_document("metadata", merged, bytes_max=context.market.limits.metadata_bytes_max)
     told = {"metadata": merged} if status is None else {"metadata": merged, "status": status}
-    is_changed = merged != agent.metadata
+    is_changed = not is_same_document(merged, agent.metadata)
     return Decision(
         state=msgspec.structs.replace(agent, metadata=merged, updated_at=context.now) if is_changed else None,
         reply=told,
+        changes=() if status is None else (NotePresence(agent.id, status),),
         presence=(UpdateMeta(TOPIC, told, agent_id=agent.id, merge=True),) if is_changed or status else (),
     )
 
@@ -363,7 +370,7 @@ ACCESS = access
 VISIBLE = is_present_to
 JOIN = Handler(Empty, join, loads="agent", access=Access.WRITE, scope="discover")
 HANDLERS = {
-    "discover": Handler(Discover, discover, loads="discovery", access=Access.READ, scope="discover"),
+    "discover": Handler(Discover, discover, loads="discovery", access=Access.READ, scope="discover", rate="discovery"),
     "update_metadata": Handler(UpdateMetadata, update_metadata, loads="agent", access=Access.WRITE, scope="discover"),
     "announce": Handler(Announce, announce, loads="agent", access=Access.WRITE, scope="discover"),
     "open_negotiation": Handler(

@@ -53,4 +53,4 @@ def _is_too_deep(value: Any) -> bool:
 def _children(item: Any) -> Collection[Any]:
     if isinstance(item, dict):
         return cast("dict[str, Any]", item).values()
-    return cast("list[Any]", item) if isinstance(item, list) else ()
+    return cast("Collection[Any]", item) if isinstance(item, list) else ()

@@ -6,9 +6,7 @@ A refusal names the field by its path (`capabilities.0.price`). Money is never r
 import re
 import unicodedata
 from collections.abc import Callable, Collection
-from typing import Any, Final, cast
-
-import msgspec
+from typing import Final
 
 from channels.errors import Invalid
 from channels.handlers import Limits, Market
@@ -18,9 +16,6 @@ from crypto import BadKey, format_public_key, parse_public_key, public_key_from_
 NAME_CHARS_MAX: Final = 100
 CAPABILITY_NAME: Final = re.compile(r"[a-z0-9_-]{1,64}\Z")
 TAG: Final = re.compile(r"[a-z0-9][a-z0-9_-]*\Z")
-METADATA_LEVELS_MAX: Final = 32
-"""How deep metadata may nest, so that every reader of it, in any language, can read it."""
-
 DECIMAL: Final = re.compile(r"(0|[1-9][0-9]{0,15})(?:\.([0-9]{1,18}))?\Z")
 """An amount in major units: no sign, no exponent, no white space, digits on both sides of the point."""
 
@@ -130,22 +125,6 @@ def parse_capability_names(names: Collection[str], limits: Limits) -> tuple[str,
     return tuple(names)
 
 
-def require_metadata(metadata: dict[str, Any], limits: Limits) -> None:
-    """Refuse metadata that nests too deeply or is too large as JSON.
-
-    Raises:
-        Invalid: `invalid_payload` with the field.
-    """
-    if _is_deeper(metadata, METADATA_LEVELS_MAX):
-        raise invalid_payload("metadata", f"Metadata nests at most {METADATA_LEVELS_MAX} levels deep.")
-    try:
-        written = msgspec.json.encode(metadata)
-    except UnicodeEncodeError as error:
-        raise invalid_payload("metadata", "Metadata is not valid Unicode.") from error
-    if len(written) > limits.metadata_bytes_max:
-        raise invalid_payload("metadata", f"Metadata has at most {limits.metadata_bytes_max} bytes as JSON.")
-
-
 def parse_key(*, public_key: str | None, did: str | None) -> str | None:
     """The public key that was given in one form or in both, in base64; None for none.
 
@@ -188,19 +167,6 @@ def _key_bytes(text: str, parse: Callable[[str], bytes]) -> bytes:
 
 def _invalid_public_key(message: str) -> Invalid:
     return Invalid("invalid_public_key", message, field="public_key")
-
-
-def _is_deeper(value: object, levels_max: int) -> bool:
-    layer = [value]
-    for _ in range(levels_max):
-        layer = [child for item in layer for child in _children(item)]
-    return any(isinstance(item, dict | list) for item in layer)
-
-
-def _children(item: object) -> Collection[object]:
-    if isinstance(item, dict):
-        return cast("dict[str, object]", item).values()
-    return cast("list[object]", item) if isinstance(item, list) else ()
 
 
 def _parse_decimal(text: str, exponent: int) -> int | None:

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from channels.agents import Agent, AgentStatus, Capability, PricingModel
+from channels.documents import require_document
 from channels.errors import Conflict, Forbidden, Invalid
 from channels.fields import (
     invalid_amount,
@@ -26,7 +27,6 @@ from channels.fields import (
     parse_price,
     parse_tags,
     parse_text,
-    require_metadata,
 )
 from channels.fields import parse_money as parse_money  # noqa: PLC0414 - REST and the command line import it from here.
 from channels.fields import parse_name as parse_name  # noqa: PLC0414 - The same reason.
@@ -297,7 +297,7 @@ def _parse_metadata(metadata: dict[str, Any], limits: Limits) -> dict[str, Any]:
             "metadata.status", "A presence status is set on the socket, while the agent is connected."
         )
     kept = {key: value for key, value in metadata.items() if value is not None}
-    require_metadata(kept, limits)
+    require_document("metadata", kept, bytes_max=limits.metadata_bytes_max)
     return kept
 
 

@@ -1,4 +1,4 @@
-"""One direction of a task's bytes: chunks in order, then a checksum over all of them.
+"""The streams of a task: bytes both ways, in order, with a checksum at the end.
 
     seq 0, seq 1, seq 2, …  ──►  complete {checksum, total_size}  ──►  verified, closed
 
@@ -10,45 +10,32 @@ A chunk that is stored already and comes again with the same bytes is a duplicat
 """
 
 import base64
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
 from channels.errors import Conflict, Invalid, TooLarge
-from channels.handlers import Limits
+from channels.handlers import Context, Decision, Limits, StoreChunk
+from channels.task_state import (
+    Direction,
+    Role,
+    StreamState,
+    Task,
+    relayed,
+    require_role,
+    require_running,
+    started,
+    stream_snapshot,
+    told,
+)
 from crypto import ChecksumMismatch, SizeMismatch, StreamChecksum
-
-if TYPE_CHECKING:  # A task has streams, so its module imports this one.
-    from channels.task import Task
 
 SEQ_MAX: Final = 2**53 - 1
 """The largest seq that every client's number holds exactly; no stream gets there."""
 
 CHECKSUM_PREFIX: Final = "sha256:"
-
-Direction = Literal["input", "output"]
-"""`input` flows from client to provider, `output` from provider to client."""
-
-
-class StreamState(msgspec.Struct, frozen=True, kw_only=True):
-    """How far one direction has come.
-
-    Args:
-        next_seq: The first missing chunk, which is the number of those stored.
-        size: Decoded bytes stored.
-        is_complete: Closed by its sender, with a checksum that was verified.
-        checksum: That SHA-256, 64 lower-case hex digits.
-    """
-
-    next_seq: int = 0
-    size: int = 0
-    is_complete: bool = False
-    checksum: str | None = None
-
-    @property
-    def is_delivered(self) -> bool:
-        """Whether something came and all of it is verified: a stream closed without a chunk delivers nothing."""
-        return self.is_complete and self.next_seq > 0
+SENDERS: Final[dict[Direction, Role]] = {"input": "client", "output": "provider"}
 
 
 class StreamFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +47,7 @@ class StreamFacts(msgspec.Struct, frozen=True, kw_only=True):
         stored: The chunk that is stored at the request's seq already; None where there is none.
     """
 
-    task: "Task | None"
+    task: Task | None
     checksum: StreamChecksum | None
     stored: bytes | None
 
@@ -80,23 +67,84 @@ class CloseStream(msgspec.Struct, frozen=True, kw_only=True):
     total_size: int
 
 
-def stream_snapshot(stream: StreamState) -> dict[str, Any]:
-    """A stream as both parties see it. It is complete only with a verified checksum, so the two say the same."""
-    return {
-        "next_seq": stream.next_seq,
-        "total_size": stream.size,
-        "complete": stream.is_complete,
-        "verified": stream.is_complete,
-        "checksum": stream.checksum,
-    }
-
-
-def decode_chunk(request: SendChunk) -> bytes:
-    """The bytes of a chunk.
+def input_stream(facts: StreamFacts, request: SendChunk, context: Context) -> Decision:
+    """Send the provider the next chunk of the input; client only.
 
     Raises:
         Invalid: `invalid_payload`: not what `encoding` says, or empty.
+        NotFound: `not_found`.
+        Forbidden: `forbidden_role`.
+        Conflict: `terminal_state`; `stream_closed`, `seq_conflict`: other bytes are stored there, `seq_out_of_window`:
+            not the next one; all three with next_seq.
+        Expired: `expired`.
+        TooLarge: `chunk_too_large`, `stream_too_large`.
     """
+    return _send_chunk(facts, request, context, direction="input")
+
+
+def input_complete(facts: StreamFacts, request: CloseStream, context: Context) -> Decision:
+    """Close the input with its checksum; client only. What does not fit leaves the stream open.
+
+    Raises:
+        NotFound: `not_found`.
+        Forbidden: `forbidden_role`.
+        Conflict: `terminal_state`; `stream_closed`: with another checksum or size.
+        Expired: `expired`.
+        Invalid: `size_mismatch`, `checksum_mismatch`, with what is here and next_seq.
+    """
+    return _close_stream(facts, request, context, direction="input")
+
+
+def output_stream(facts: StreamFacts, request: SendChunk, context: Context) -> Decision:
+    """Send the client the next chunk of the output; provider only. Starts the task.
+
+    Raises:
+        Invalid, NotFound, Forbidden, Conflict, Expired, TooLarge: as `input_stream`.
+    """
+    return _send_chunk(facts, request, context, direction="output")
+
+
+def output_complete(facts: StreamFacts, request: CloseStream, context: Context) -> Decision:
+    """Close the output with its checksum; provider only. Starts the task.
+
+    Raises:
+        NotFound, Forbidden, Conflict, Expired, Invalid: as `input_complete`.
+    """
+    return _close_stream(facts, request, context, direction="output")
+
+
+def _send_chunk(facts: StreamFacts, request: SendChunk, context: Context, *, direction: Direction) -> Decision:
+    chunk = _decoded(request)
+    task = require_role(facts.task, context, SENDERS[direction])
+    if facts.stored == chunk:
+        return Decision(reply={**_chunk_told(task, direction, request.seq), "duplicate": True})
+    require_running(task, context)
+    stream = _appended(task.stream(direction), seq=request.seq, chunk=chunk, limits=context.market.limits)
+    after = _with_stream(task, direction, stream, context.now)
+    reply = _chunk_told(after, direction, request.seq)
+    sent = {**reply, "chunk": request.chunk, "encoding": request.encoding}
+    return Decision(
+        state=after,
+        reply=reply,
+        broadcasts=(relayed(task, f"{direction}_stream", sent),),
+        changes=(StoreChunk(task.id, direction, request.seq, chunk),),
+    )
+
+
+def _close_stream(facts: StreamFacts, request: CloseStream, context: Context, *, direction: Direction) -> Decision:
+    task = require_role(facts.task, context, SENDERS[direction])
+    stream = task.stream(direction)
+    if _is_closed_so(stream, request):
+        return Decision(reply={**told(task, **stream_snapshot(stream)), "duplicate": True})
+    require_running(task, context)
+    assert facts.checksum is not None, "closing a stream of a task is given its checksum"
+    stream = _closed(stream, checksum=facts.checksum, request=request)
+    after = _with_stream(task, direction, stream, context.now)
+    reply = told(after, **stream_snapshot(stream))
+    return Decision(state=after, reply=reply, broadcasts=(relayed(task, f"{direction}_complete", reply),))
+
+
+def _decoded(request: SendChunk) -> bytes:
     try:
         chunk = request.chunk.encode() if request.encoding == "utf8" else base64.b64decode(request.chunk, validate=True)
     except ValueError as error:
@@ -104,28 +152,22 @@ def decode_chunk(request: SendChunk) -> bytes:
     if request.encoding == "base64" and base64.b64encode(chunk).decode() != request.chunk:
         raise _bad_chunk(request)  # Bits beyond the last byte: the same bytes have one form only.
     if not chunk:
-        raise Invalid("invalid_payload", "A chunk is not empty; a stream without bytes is closed at once.", field="chunk")
+        raise Invalid("invalid_payload", "A chunk is not empty; close a stream without bytes at once.", field="chunk")
     return chunk
 
 
-def append(stream: StreamState, *, seq: int, chunk: bytes, limits: Limits) -> StreamState:
-    """The stream with one chunk more.
+def _bad_chunk(request: SendChunk) -> Invalid:
+    forms = {"utf8": "text that UTF-8 can hold", "base64": "standard padded base64"}
+    return Invalid("invalid_payload", f"The chunk is not {forms[request.encoding]}.", field="chunk")
 
-    Raises:
-        Conflict: `stream_closed`; `seq_conflict`: other bytes stand there; `seq_out_of_window`: not the next one yet;
-            both with next_seq.
-        TooLarge: `chunk_too_large`, `stream_too_large`.
-    """
-    if stream.is_complete:
-        raise stream_closed(stream)
-    if seq < stream.next_seq:
-        raise Conflict(
-            "seq_conflict", f"Chunk {seq} is stored with other bytes.", seq=seq, next_seq=stream.next_seq
-        )
-    if seq > stream.next_seq:
-        raise Conflict(
-            "seq_out_of_window", f"The next chunk is {stream.next_seq}, not {seq}.", seq=seq, next_seq=stream.next_seq
-        )
+
+def _appended(stream: StreamState, *, seq: int, chunk: bytes, limits: Limits) -> StreamState:
+    _require_open(stream)
+    next_seq = stream.next_seq
+    if seq < next_seq:
+        raise Conflict("seq_conflict", f"Chunk {seq} is stored with other bytes.", seq=seq, next_seq=next_seq)
+    if seq > next_seq:
+        raise Conflict("seq_out_of_window", f"The next chunk is {next_seq}, not {seq}.", seq=seq, next_seq=next_seq)
     if len(chunk) > limits.chunk_bytes_max:
         raise TooLarge(
             "chunk_too_large",
@@ -142,20 +184,8 @@ def append(stream: StreamState, *, seq: int, chunk: bytes, limits: Limits) -> St
     return msgspec.structs.replace(stream, next_seq=seq + 1, size=size)
 
 
-def close(stream: StreamState, *, checksum: StreamChecksum, request: CloseStream) -> StreamState:
-    """The stream closed, if what its sender says of it fits what came.
-
-    Args:
-        stream: The stream.
-        checksum: Over the stored chunks.
-        request: What its sender says.
-
-    Raises:
-        Conflict: `stream_closed`.
-        Invalid: `size_mismatch`, `checksum_mismatch`, with what is here; the stream stays open.
-    """
-    if stream.is_complete:
-        raise stream_closed(stream)
+def _closed(stream: StreamState, *, checksum: StreamChecksum, request: CloseStream) -> StreamState:
+    _require_open(stream)
     try:
         checksum.require(checksum=request.checksum, total_size=request.total_size)
     except (SizeMismatch, ChecksumMismatch) as error:
@@ -163,19 +193,25 @@ def close(stream: StreamState, *, checksum: StreamChecksum, request: CloseStream
     return msgspec.structs.replace(stream, is_complete=True, checksum=checksum.hexdigest())
 
 
-def is_closed_so(stream: StreamState, request: CloseStream) -> bool:
-    """Whether the stream was closed with just these fields, so that closing it again is a duplicate."""
+def _is_closed_so(stream: StreamState, request: CloseStream) -> bool:
     offered = request.checksum.removeprefix(CHECKSUM_PREFIX).lower()
     return stream.is_complete and (offered, request.total_size) == (stream.checksum, stream.size)
 
 
-def stream_closed(stream: StreamState) -> Conflict:
-    """The refusal of anything new on a stream that is closed."""
-    return Conflict(
-        "stream_closed", "This stream is complete; nothing can be added to it.", next_seq=stream.next_seq
-    )
+def _require_open(stream: StreamState) -> None:
+    if stream.is_complete:
+        raise Conflict(
+            "stream_closed", "This stream is complete; nothing can be added to it.", next_seq=stream.next_seq
+        )
 
 
-def _bad_chunk(request: SendChunk) -> Invalid:
-    forms = {"utf8": "text that UTF-8 can hold", "base64": "standard padded base64"}
-    return Invalid("invalid_payload", f"The chunk is not {forms[request.encoding]}.", field="chunk")
+def _with_stream(task: Task, direction: Direction, stream: StreamState, now: datetime) -> Task:
+    """The task with a stream that has moved on; the provider's moves start it."""
+    if direction == "input":
+        return msgspec.structs.replace(task, input_stream=stream)
+    return msgspec.structs.replace(started(task, now), output_stream=stream)
+
+
+def _chunk_told(task: Task, direction: Direction, seq: int) -> dict[str, Any]:
+    stream = task.stream(direction)
+    return told(task, seq=seq, next_seq=stream.next_seq, total_size=stream.size)

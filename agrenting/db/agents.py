@@ -15,7 +15,6 @@ NO_PRICE: Final = 2**62
 OFFLINE: Final = "offline"
 
 
-
 def _encode(agent: Agent) -> str:
     return msgspec.json.encode(agent).decode()
 
@@ -63,7 +62,10 @@ def index(tx: WriterTx, agent: Agent) -> None:
 
 
 def _list(tx: WriterTx, agent: Agent, presence: str) -> None:
-    for capability, price in (("", agent.base_price), *((own.name, agent.price_of(own.name)) for own in agent.capabilities)):
+    for capability, price in (
+        ("", agent.base_price),
+        *((own.name, agent.price_of(own.name)) for own in agent.capabilities),
+    ):
         tx.run(
             "INSERT INTO listings (agent_id, capability, is_online, presence, reputation_centi, price)"
             " VALUES (:id, :capability, :is_online, :presence, :reputation_centi, :price)",
@@ -89,7 +91,7 @@ def _list(tx: WriterTx, agent: Agent, presence: str) -> None:
 
 def _unlist(tx: WriterTx, agent_id: str) -> None:
     for table in ("listings", "agent_tags", "agents_text"):
-        tx.run(f"DELETE FROM {table} WHERE agent_id = :id", id=agent_id)  # noqa: S608 - our names
+        tx.run(f"DELETE FROM {table} WHERE agent_id = :id", id=agent_id)
 
 
 def set_presence(tx: WriterTx, agent_id: str, presence: str) -> None:
@@ -149,7 +151,7 @@ def decode(row: Row) -> Agent:
 def has_open_signatures(tx: Tx, agent_id: str) -> bool:
     """Whether a negotiation is open that this agent's key signs in: its key must not change meanwhile."""
     for side in ("client_agent_id", "provider_agent_id"):
-        if tx.one(f"SELECT 1 FROM negotiations WHERE {side} = :id AND status = 'open'", id=agent_id):  # noqa: S608 - our names
+        if tx.one(f"SELECT 1 FROM negotiations WHERE {side} = :id AND status = 'open'", id=agent_id):
             return True
     return False
 
@@ -162,7 +164,7 @@ def is_in_use(tx: Tx, agent_id: str) -> bool:
     if row is not None and row[0] != 0:
         return True
     for side in ("client_agent_id", "provider_agent_id"):
-        unfinished = f"SELECT 1 FROM tasks WHERE {side} = :id AND status IN ('pending', 'in_progress')"  # noqa: S608 - our names
+        unfinished = f"SELECT 1 FROM tasks WHERE {side} = :id AND status IN ('pending', 'in_progress')"
         if tx.one(unfinished, id=agent_id):
             return True
     return False

@@ -9,11 +9,25 @@ from agrenting.clock import day_of, to_ms
 from agrenting.db import agents, ledger, messages, states, streams
 from agrenting.db.transaction import WriterTx
 from channels.agents import Agent
-from channels.handlers import Broadcast, Context, Decision, Insert, Mail, NotePresence, Outcome, Save, Spend, StoreChunk, Timer
+from channels.handlers import (
+    Broadcast,
+    Context,
+    Decision,
+    Insert,
+    Mail,
+    NotePresence,
+    Outcome,
+    Save,
+    Spend,
+    StoreChunk,
+    Timer,
+)
 from channels.ledger import Entry
 
 
-def carry_out(tx: WriterTx, decision: Decision, context: Context, *, store: str, state_id: str) -> tuple[Broadcast, ...]:
+def carry_out(
+    tx: WriterTx, decision: Decision, context: Context, *, store: str, state_id: str
+) -> tuple[Broadcast, ...]:
     """Save what was decided; the broadcasts that follow from it, once durable.
 
     Args:
@@ -38,7 +52,7 @@ def carry_out(tx: WriterTx, decision: Decision, context: Context, *, store: str,
     return (*decision.broadcasts, *told)
 
 
-def _carry_out(tx: WriterTx, change: Any, context: Context) -> Broadcast | None:  # noqa: C901 - one line a kind
+def _carry_out(tx: WriterTx, change: Any, context: Context) -> Broadcast | None:
     now = context.now
     match change:
         case Entry():
@@ -54,9 +68,7 @@ def _carry_out(tx: WriterTx, change: Any, context: Context) -> Broadcast | None:
         case Save():
             states.save(tx, change.store, change.id, change.state)
         case StoreChunk():
-            streams.append(
-                tx, task_id=change.task_id, direction=change.direction, seq=change.seq, chunk=change.chunk
-            )
+            streams.append(tx, task_id=change.task_id, direction=change.direction, seq=change.seq, chunk=change.chunk)
         case NotePresence():
             agents.set_presence(tx, change.agent_id, change.presence)
         case Outcome():

@@ -48,9 +48,7 @@ class GroupCommit:
     """
 
     def __init__(
-        self, connection: sqlite3.Connection, *, batch_max: int, observe: T = TypeVar("T")
-
-BatchObserver = lambda _units, _seconds: None
+        self, connection: sqlite3.Connection, *, batch_max: int, observe: BatchObserver = lambda _units, _seconds: None
     ) -> None:
         self._connection = connection
         self._batch_max = batch_max

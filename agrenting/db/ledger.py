@@ -88,7 +88,7 @@ def balances_of_agent(tx: Tx, agent_id: str) -> dict[str, int]:
     return {"available": spendable, "escrow": held, "channels": 0, "total": spendable + held}
 
 
-def transactions(  # noqa: PLR0913 - one argument for each filter of the question
+def transactions(
     tx: Tx,
     account: str,
     *,
@@ -133,7 +133,9 @@ def count_spending(tx: WriterTx, *, key_id: str, amount: int, now: datetime) -> 
         parent_id, max_amount, max_amount_per_day = row
         if max_amount is not None and amount > max_amount:
             raise Conflict(
-                "spend_cap_exceeded", f"This key may spend at most {max_amount} in one operation.", max_amount=max_amount
+                "spend_cap_exceeded",
+                f"This key may spend at most {max_amount} in one operation.",
+                max_amount=max_amount,
             )
         tx.run(
             "INSERT INTO spending (key_id, day, amount) VALUES (:key_id, :day, :amount)"
@@ -164,9 +166,7 @@ def doctor(tx: Tx) -> list[str]:
     ]
     differences += [
         f"posting to {account} belongs to no entry"
-        for (account,) in tx.all(
-            "SELECT account FROM postings WHERE entry_id NOT IN (SELECT id FROM ledger_entries)"
-        )
+        for (account,) in tx.all("SELECT account FROM postings WHERE entry_id NOT IN (SELECT id FROM ledger_entries)")
     ]
     differences += [
         f"account {name} holds {held}, its postings sum to {posted}"
@@ -178,7 +178,9 @@ def doctor(tx: Tx) -> list[str]:
     ]
     differences += [
         f"account {name} is below zero: {held}"
-        for name, held in tx.all("SELECT name, balance FROM accounts WHERE balance < 0 AND name != :external", external=EXTERNAL)
+        for name, held in tx.all(
+            "SELECT name, balance FROM accounts WHERE balance < 0 AND name != :external", external=EXTERNAL
+        )
     ]
     total = tx.one("SELECT coalesce(sum(balance), 0) FROM accounts")
     if total is not None and total[0] != 0:
@@ -216,7 +218,9 @@ def _doctor_reputation(tx: Tx) -> list[str]:
         " ON o.id = a.id WHERE json_extract(a.state, '$.tasks_completed') != coalesce(o.completed, 0)"
         " OR json_extract(a.state, '$.tasks_failed') != coalesce(o.failed, 0)"
     )
-    return [f"agent {row[0]} counts {row[1]} completed, {row[2]} failed; its outcomes {row[3]}, {row[4]}" for row in rows]
+    return [
+        f"agent {row[0]} counts {row[1]} completed, {row[2]} failed; its outcomes {row[3]}, {row[4]}" for row in rows
+    ]
 
 
 def summary(tx: Tx) -> dict[str, int]:

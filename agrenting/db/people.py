@@ -1,6 +1,6 @@
 """Organisations, users, API keys, sessions and key challenges: who may ask."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -95,7 +95,7 @@ def insert_user(tx: WriterTx, user: User) -> None:
     if user_by_handle(tx, user.handle) is not None:
         raise Conflict("handle_taken", "Somebody has this handle already; choose another one.", handle=user.handle)
     tx.run(
-        f"INSERT INTO users ({_USER}) VALUES (:id, :handle, :organisation_id, :is_operator, :created_at)",  # noqa: S608 - our names
+        f"INSERT INTO users ({_USER}) VALUES (:id, :handle, :organisation_id, :is_operator, :created_at)",
         id=user.id,
         handle=user.handle,
         organisation_id=user.organisation_id,
@@ -106,20 +106,20 @@ def insert_user(tx: WriterTx, user: User) -> None:
 
 def user_by_id(tx: Tx, id_: str) -> User | None:
     """The user of an id."""
-    row = tx.one(f"SELECT {_USER} FROM users WHERE id = :id", id=id_)  # noqa: S608 - our names
+    row = tx.one(f"SELECT {_USER} FROM users WHERE id = :id", id=id_)
     return None if row is None else _user(row)
 
 
 def user_by_handle(tx: Tx, handle: str) -> User | None:
     """The user of an exact handle."""
-    row = tx.one(f"SELECT {_USER} FROM users WHERE handle = :handle", handle=handle)  # noqa: S608 - our names
+    row = tx.one(f"SELECT {_USER} FROM users WHERE handle = :handle", handle=handle)
     return None if row is None else _user(row)
 
 
 def users(tx: Tx, *, after: str, limit: int) -> list[User]:
     """Users by id, after `after`."""
     rows = tx.all(
-        f"SELECT {_USER} FROM users WHERE id > :after ORDER BY id LIMIT :limit",  # noqa: S608 - our names
+        f"SELECT {_USER} FROM users WHERE id > :after ORDER BY id LIMIT :limit",
         after=after,
         limit=limit,
     )
@@ -153,7 +153,9 @@ def insert_key(tx: WriterTx, key: ApiKey, *, key_hash: str) -> None:
 
 def replace_key_secret(tx: WriterTx, *, key_id: str, key_hash: str, hint: str) -> None:
     """Put a new secret behind a key: its scopes, caps and what it has spent stay; its sessions die."""
-    tx.run("UPDATE api_keys SET key_hash = :key_hash, hint = :hint WHERE id = :id", id=key_id, key_hash=key_hash, hint=hint)
+    tx.run(
+        "UPDATE api_keys SET key_hash = :key_hash, hint = :hint WHERE id = :id", id=key_id, key_hash=key_hash, hint=hint
+    )
     delete_sessions_of_key(tx, key_id)
 
 
@@ -165,20 +167,20 @@ def revoke_key(tx: WriterTx, *, key_id: str, now: datetime) -> None:
 
 def key_by_hash(tx: Tx, key_hash: str) -> ApiKey | None:
     """The key of a hash, revoked or not."""
-    row = tx.one(f"SELECT {_KEY} FROM api_keys WHERE key_hash = :key_hash", key_hash=key_hash)  # noqa: S608 - our names
+    row = tx.one(f"SELECT {_KEY} FROM api_keys WHERE key_hash = :key_hash", key_hash=key_hash)
     return None if row is None else _key(row)
 
 
 def key_by_id(tx: Tx, id_: str) -> ApiKey | None:
     """The key of an id, revoked or not."""
-    row = tx.one(f"SELECT {_KEY} FROM api_keys WHERE id = :id", id=id_)  # noqa: S608 - our names
+    row = tx.one(f"SELECT {_KEY} FROM api_keys WHERE id = :id", id=id_)
     return None if row is None else _key(row)
 
 
 def keys_of(tx: Tx, *, user_id: str, agent_id: str | None, after: str, limit: int) -> list[ApiKey]:
     """A user's keys (its own and its agents'), or one agent's, by id."""
     rows = tx.all(
-        f"SELECT {_KEY} FROM api_keys WHERE user_id = :user_id AND (:agent_id IS NULL OR agent_id = :agent_id)"  # noqa: S608 - our names
+        f"SELECT {_KEY} FROM api_keys WHERE user_id = :user_id AND (:agent_id IS NULL OR agent_id = :agent_id)"
         " AND id > :after ORDER BY id LIMIT :limit",
         user_id=user_id,
         agent_id=agent_id,
@@ -221,7 +223,7 @@ def delete_sessions_of_key(tx: WriterTx, key_id: str) -> None:
 def delete_expired(tx: WriterTx, now: datetime) -> None:
     """Forget expired sessions, challenges and idempotency keys."""
     for table in ("auth_sessions", "key_challenges", "idempotency_keys"):
-        tx.run(f"DELETE FROM {table} WHERE expires_at <= :now", now=to_ms(now))  # noqa: S608 - our names
+        tx.run(f"DELETE FROM {table} WHERE expires_at <= :now", now=to_ms(now))
 
 
 def insert_challenge(tx: WriterTx, *, challenge_hash: str, user_id: str, expires_at: datetime) -> None:
@@ -253,9 +255,7 @@ def delete_keys_of_agent(tx: WriterTx, agent_id: str, now: datetime) -> None:
 
 
 def _user(row: tuple[Any, ...]) -> User:
-    return User(
-        id=row[0], handle=row[1], organisation_id=row[2], is_operator=bool(row[3]), created_at=from_ms(row[4])
-    )
+    return User(id=row[0], handle=row[1], organisation_id=row[2], is_operator=bool(row[3]), created_at=from_ms(row[4]))
 
 
 def _key(row: tuple[Any, ...]) -> ApiKey:

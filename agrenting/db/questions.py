@@ -34,7 +34,7 @@ def _own_agent(tx: Tx, _topic_id: str, _request: Any, context: Context) -> Agent
 
 def _opening(table: str, statuses: str) -> Loader:
     count_open = (
-        f"SELECT count(*) FROM {table} WHERE client_agent_id = :client AND provider_agent_id = :provider"  # noqa: S608 - our names
+        f"SELECT count(*) FROM {table} WHERE client_agent_id = :client AND provider_agent_id = :provider"
         f" AND status IN ({statuses})"
     )
 

@@ -29,9 +29,7 @@ AND (l.is_online < :after_online
          OR (l.reputation_centi = :after_reputation AND (l.price > :after_price
              OR (l.price = :after_price AND l.agent_id > :after_id))))))
 """
-_ORDER: Final = (
-    " ORDER BY l.capability, l.is_online DESC, l.reputation_centi DESC, l.price, l.agent_id LIMIT :limit"
-)
+_ORDER: Final = " ORDER BY l.capability, l.is_online DESC, l.reputation_centi DESC, l.price, l.agent_id LIMIT :limit"
 
 
 def discover(tx: Tx, _topic_id: str, request: Discover, context: Context) -> Found:
@@ -59,7 +57,9 @@ def discover(tx: Tx, _topic_id: str, request: Discover, context: Context) -> Fou
     last = page[-1] if has_more else None
     return Found(
         hits=tuple(Hit(agent=agents.decode(row), status=row[1], price=_price(row[2])) for row in page),
-        next_cursor=None if last is None else Cursor(online=last[3], reputation_centi=last[4], price=last[2], id=last[5]),
+        next_cursor=None
+        if last is None
+        else Cursor(online=last[3], reputation_centi=last[4], price=last[2], id=last[5]),
         viewer=_viewing_agent(tx, context).party,
     )
 

@@ -46,7 +46,7 @@ def decode(store: str, row: Row) -> Any:
 
 def load(tx: Tx, store: str, id_: str) -> Any:
     """The state of that id, or None. A later save in this transaction is conditional on what was loaded here."""
-    row = tx.one(f"SELECT state, version FROM {STORES[store].table} WHERE id = :id", id=id_)  # noqa: S608 - our names
+    row = tx.one(f"SELECT state, version FROM {STORES[store].table} WHERE id = :id", id=id_)
     if row is None:
         return None
     if isinstance(tx, WriterTx):
@@ -62,7 +62,7 @@ def insert(tx: WriterTx, store: str, id_: str, state: Any) -> None:
     kind = STORES[store]
     names = ("id", "status", *kind.columns, "state", "version", "created_at")
     tx.run(
-        f"INSERT INTO {kind.table} ({', '.join(names)}) VALUES ({', '.join(':' + name for name in names)})",  # noqa: S608 - our names
+        f"INSERT INTO {kind.table} ({', '.join(names)}) VALUES ({', '.join(':' + name for name in names)})",
         id=id_,
         state=_encode(state),
         status=state.status,
@@ -81,7 +81,7 @@ def save(tx: WriterTx, store: str, id_: str, state: Any) -> None:
     """
     before = tx.versions[store, id_]
     changed = tx.run(
-        f"UPDATE {STORES[store].table} SET state = :state, status = :status, version = version + 1"  # noqa: S608 - our names
+        f"UPDATE {STORES[store].table} SET state = :state, status = :status, version = version + 1"
         " WHERE id = :id AND version = :before",
         id=id_,
         state=_encode(state),

@@ -83,7 +83,9 @@ listings = Table(
     Column("reputation_centi", Integer, nullable=False),
     Column("price", BigInteger, nullable=False),
     PrimaryKeyConstraint("agent_id", "capability"),
-    Index("ix_listings_order", "capability", text("is_online DESC"), text("reputation_centi DESC"), "price", "agent_id"),
+    Index(
+        "ix_listings_order", "capability", text("is_online DESC"), text("reputation_centi DESC"), "price", "agent_id"
+    ),
 )
 """Active agents in the order of `discover`: one row per capability, and one with an empty capability for them all."""
 

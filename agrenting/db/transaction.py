@@ -52,19 +52,23 @@ class WriterTx:
         """The version of each state that this unit has loaded: what its saves are conditional on."""
 
     def one(self, sql: str, **values: Any) -> Row | None:
+        """The first row, or None."""
         row: Row | None = self._connection.execute(sql, values).fetchone()
         return row
 
     def all(self, sql: str, **values: Any) -> list[Row]:
+        """Every row."""
         return self._connection.execute(sql, values).fetchall()
 
     def run(self, sql: str, **values: Any) -> int:
+        """Change rows; how many."""
         if not self._has_savepoint:
             self._connection.execute("SAVEPOINT unit")
             self._has_savepoint = True
         return self._connection.execute(sql, values).rowcount
 
     def on_rollback(self, undo: Callable[[], None]) -> None:
+        """Call `undo` if this does not become durable."""
         self._undo.append(undo)
 
     def keep(self) -> list[Callable[[], None]]:
@@ -92,13 +96,16 @@ class ReaderTx:
         self.versions: dict[tuple[str, str], int] = {}
 
     def one(self, sql: str, **values: Any) -> Row | None:
+        """The first row, or None."""
         row = self._connection.exec_driver_sql(sql, values).fetchone()
         return None if row is None else tuple(row)
 
     def all(self, sql: str, **values: Any) -> list[Row]:
+        """Every row."""
         return [tuple(row) for row in self._connection.exec_driver_sql(sql, values)]
 
     def run(self, sql: str, **values: Any) -> int:
+        """Never: it is a bug to ask."""
         raise AssertionError(f"a reading transaction changes nothing: {sql} {sorted(values)}")
 
     def on_rollback(self, undo: Callable[[], None]) -> None:

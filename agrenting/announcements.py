@@ -1,0 +1,30 @@
+"""Announcements: what a process that does not serve leaves for the one that does, in the transaction that it tells of.
+
+The command line decides on the same database; a running server has to tell its sockets, or close some.
+"""
+
+import msgspec
+
+from agrenting.db.transaction import WriterTx
+from channels.handlers import Broadcast
+
+
+class Announcement(msgspec.Struct, frozen=True):
+    """What a running server has to tell: broadcasts, and socket ids whose sockets are closed."""
+
+    broadcasts: tuple[Broadcast, ...] = ()
+    disconnects: tuple[str, ...] = ()
+
+
+decode = msgspec.json.Decoder(Announcement).decode
+
+
+def announce(tx: WriterTx, announcement: Announcement, *, now_ms: int) -> None:
+    """Leave an announcement for whoever serves this database."""
+    tx.run(
+        "INSERT INTO announcements (body, created_at) VALUES (:body, :now)",
+        body=msgspec.json.encode(announcement).decode(),
+        now=now_ms,
+    )
+
+

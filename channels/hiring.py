@@ -1,0 +1,203 @@
+"""Opening a task: the price is found, held, and the provider is told.
+
+The price is what the two have agreed on, or the provider's list price. An agreement is used once, within a day, by the
+client that it was made with, for the same provider and capability; the gate is asked again.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import msgspec
+
+from channels.agents import Agent, PricingModel
+from channels.contacts import same_house
+from channels.documents import require_document
+from channels.errors import Conflict, Expired, Invalid, not_found
+from channels.handlers import Context, Decision, Insert, Limits, Mail, Save, Spend, Timer
+from channels.ledger import fee_of, hold
+from channels.negotiation import NegotiationSession
+from channels.negotiation import Phase as NegotiationPhase
+from channels.opening import Opening, require_counterpart, require_room
+from channels.task_state import DEADLINE, Escrow, Task, snapshot
+
+
+class TaskOpening(msgspec.Struct, frozen=True, kw_only=True):
+    """What opening a task rests on.
+
+    Args:
+        opening: The two agents.
+        agreement: The negotiation that the request names; None where there is none that the sender takes part in.
+    """
+
+    opening: Opening
+    agreement: NegotiationSession | None
+
+
+class OpenTask(msgspec.Struct, frozen=True, kw_only=True):
+    """Hire a provider, by an agreement or at its list price: exactly one of the two.
+
+    Args:
+        input: Any JSON, at most 64 KiB; more goes through the input stream.
+        max_price: A ceiling in minor units: the list price is held, which may be lower; 0 for a free capability.
+        deadline: With an offset from UTC, 60 seconds to 30 days ahead; 7 days ahead unless given.
+    """
+
+    provider_agent_id: str
+    capability: str
+    input: Any = None
+    negotiation_session_id: str | None = None
+    max_price: int | None = None
+    deadline: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+
+
+def open_task(facts: TaskOpening, request: OpenTask, context: Context) -> Decision:
+    """Open a task, hold its price, and leave the provider a stored message of it.
+
+    Whether a task was created from the agreement already is asked before all that may have changed since, such as the
+    provider's offer: who repeats a hire always learns its task_id.
+
+    Source: 'open_task' of agents:discovery, and its REST twin.
+
+    Raises:
+        Invalid: `invalid_payload`, `deadline_out_of_range`, `same_agent`, `amount_out_of_range` with price_max.
+        NotFound: `not_found`: of the provider, or the agreement.
+        Forbidden: `contact_required`.
+        Conflict: `agreement_used` with task_id, `agent_unavailable`, `capability_not_offered`, `agreement_mismatch`,
+            `negotiation_required`, `price_below_base` with base_price, `too_many_open`, `spend_cap_exceeded`; once
+            stored `insufficient_balance`.
+        Expired: `agreement_expired`.
+    """
+    limits, client = context.market.limits, facts.opening.client
+    _require_one_price(request)
+    require_document("input", request.input, bytes_max=limits.result_bytes_max)
+    _require_unused(facts.agreement, request, client)
+    deadline = _deadline(request.deadline, context.now, limits)
+    provider, list_price = require_counterpart(facts.opening, capability=request.capability, keys=False)
+    if request.max_price is None:
+        price = _agreed_price(facts.agreement, request, client, context.now)
+    else:
+        price = _listed_price(provider, list_price=list_price, max_price=request.max_price, limits=limits)
+    require_room(facts.opening.open_count, open_max=limits.tasks_open_max)
+    context.sender.require_cap(price)
+    fee = fee_of(price, fee_bps=context.market.fee_bps)
+    task = Task(
+        id=context.new_id(),
+        client_agent_id=client.id,
+        provider_agent_id=provider.id,
+        client_owner_id=client.owner_id,
+        is_countable=fee > 0 and not same_house(client.party, provider.party),
+        capability=request.capability,
+        input=request.input,
+        negotiation_session_id=request.negotiation_session_id,
+        price=price,
+        fee=fee,
+        fee_bps=context.market.fee_bps,
+        escrow_status=Escrow.HELD if price else Escrow.NONE,
+        created_at=context.now,
+        deadline=deadline,
+    )
+    return Decision(
+        reply=snapshot(task, context.market),
+        changes=(
+            Insert("task", task.id, task),
+            *_consumed(facts.agreement, task),
+            *((Spend(price),) if price else ()),
+            *hold(task_id=task.id, client_agent_id=client.id, price=price),
+            Timer(DEADLINE, task.topic, deadline),
+            _announcement(task, client),
+        ),
+    )
+
+
+def _require_one_price(request: OpenTask) -> None:
+    if (request.negotiation_session_id is None) == (request.max_price is None):
+        raise Invalid(
+            "invalid_payload",
+            "Name either an agreement (negotiation_session_id) or what you would pay at most (max_price).",
+            field="max_price",
+        )
+
+
+def _require_unused(agreement: NegotiationSession | None, request: OpenTask, client: Agent) -> None:
+    """Refuse an agreement that this same hire has consumed. Another hire with it is a mismatch, and learns nothing."""
+    if agreement is None or agreement.task_id is None or not _is_for(agreement, request, client):
+        return
+    raise Conflict("agreement_used", "A task was created from this agreement.", task_id=agreement.task_id)
+
+
+def _deadline(asked: datetime | None, now: datetime, limits: Limits) -> datetime:
+    if asked is None:
+        return now + timedelta(seconds=limits.deadline_default_s)
+    earliest, latest = (now + timedelta(seconds=s) for s in (limits.deadline_min_s, limits.deadline_max_s))
+    if not earliest <= asked <= latest:
+        raise Invalid(
+            "deadline_out_of_range",
+            f"A deadline is {limits.deadline_min_s} to {limits.deadline_max_s} seconds ahead.",
+            earliest=earliest,
+            latest=latest,
+        )
+    utc = asked.astimezone(UTC)
+    return utc.replace(microsecond=utc.microsecond // 1_000 * 1_000)  # Rounds down, to what timers are kept in.
+
+
+def _listed_price(provider: Agent, *, list_price: int, max_price: int, limits: Limits) -> int:
+    if not 0 <= max_price <= limits.price_max:
+        raise Invalid(
+            "amount_out_of_range", f"max_price is between 0 and {limits.price_max}.", price_max=limits.price_max
+        )
+    if provider.pricing_model is PricingModel.AUCTION:
+        raise Conflict("negotiation_required", "This provider has no fixed prices; open a negotiation with it.")
+    if list_price > max_price:
+        raise Conflict(
+            "price_below_base", f"The list price is {list_price}, more than {max_price}.", base_price=list_price
+        )
+    return list_price
+
+
+def _agreed_price(agreement: NegotiationSession | None, request: OpenTask, client: Agent, now: datetime) -> int:
+    if agreement is None:
+        raise not_found("negotiation")
+    if not _is_for(agreement, request, client):
+        raise Conflict(
+            "agreement_mismatch",
+            "This negotiation is no agreement for this client, provider and capability.",
+            status=agreement.status,
+        )
+    expires_at, amount = agreement.agreement_expires_at, agreement.amount
+    assert expires_at is not None, "an agreement has an end"
+    assert amount is not None, "an agreement has a price"
+    if now >= expires_at:
+        raise Expired("agreement_expired", "This agreement is too old; negotiate anew.", expired_at=expires_at)
+    return amount
+
+
+def _is_for(agreement: NegotiationSession, request: OpenTask, client: Agent) -> bool:
+    """Whether an agreement was come to, and by these two in these roles for this capability."""
+    return agreement.status is NegotiationPhase.AGREED and (
+        (agreement.client_agent_id, agreement.provider_agent_id, agreement.capability)
+        == (client.id, request.provider_agent_id, request.capability)
+    )
+
+
+def _consumed(agreement: NegotiationSession | None, task: Task) -> tuple[Save, ...]:
+    if agreement is None:
+        return ()
+    return (Save("negotiation", agreement.id, agreement, msgspec.structs.replace(agreement, task_id=task.id)),)
+
+
+def _announcement(task: Task, client: Agent) -> Mail:
+    """What the provider is told before it starts: the task, its price and fee, and until when it has to be done."""
+    told = {
+        "task_id": task.id,
+        "topic": task.topic,
+        "client_agent_id": client.id,
+        "client_handle": client.handle,
+        "capability": task.capability,
+        "price": task.price,
+        "fee": task.fee,
+        "fee_bps": task.fee_bps,
+        "net": task.price - task.fee,
+        "negotiation_session_id": task.negotiation_session_id,
+        "deadline": task.deadline,
+    }
+    return Mail(task.provider_agent_id, "task_handoff", told, client.id)
