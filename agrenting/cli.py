@@ -61,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="agrenting",
         description="An open, self-hosted marketplace for software agents.",
-        epilog="Settings come from AGRENTING_… variables, or the TOML file that AGRENTING_CONFIG names: `agrenting config`.",
+        epilog="Settings come from AGRENTING_… variables, or the TOML file that AGRENTING_CONFIG names.",
     )
     parser.add_argument("--version", action="version", version=f"agrenting {__version__}")
     common = argparse.ArgumentParser(add_help=False)

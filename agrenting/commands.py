@@ -292,11 +292,15 @@ def verify(chosen: argparse.Namespace, _settings: Settings) -> Answer:
     return Answer("\n".join(lines), {"ok": is_good, "documents": documents}, exit_code=0 if is_good else 1)
 
 
+def _read_receipt(path: Path) -> bytes:
+    if path.stat().st_size > RECEIPT_BYTES_MAX:
+        raise CommandError(f"larger than {RECEIPT_BYTES_MAX} bytes")
+    return path.read_bytes()
+
+
 def _verify(path: Path, platform_key: bytes | None) -> dict[str, Any]:
     try:
-        if path.stat().st_size > RECEIPT_BYTES_MAX:
-            raise CommandError(f"larger than {RECEIPT_BYTES_MAX} bytes")
-        document = msgspec.json.decode(path.read_bytes())
+        document = msgspec.json.decode(_read_receipt(path))
         if isinstance(document, dict) and "data" in document and "kind" not in document:
             document = document["data"]  # As REST wraps it.
         report = verify_receipt(document, platform_key=platform_key)

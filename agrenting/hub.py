@@ -22,7 +22,7 @@ from agrenting.rates import Buckets, TokenBucket
 from channels import discovery
 from channels.contacts import Party
 from channels.handlers import Audience, Broadcast, Track, UpdateMeta
-from channels.presence import Diff, Presence, filter_diff, filter_state
+from channels.presence import Diff, Presence, filter_diff
 from channels.routes import Routes
 from channels.wire import Outgoing
 
@@ -225,7 +225,7 @@ class Hub:
         if track.party is not None:
             topic.parties[key] = track.party
         diff = topic.presence.track(key, subscription, track.meta, new_phx_ref())
-        state = filter_state(topic.presence.state(), self._seer(topic, subscription))
+        state = topic.presence.state(self._seer(topic, subscription))
         pushed = Outgoing(topic.name, PRESENCE_STATE, state)
         connection = subscription.connection
         connection.send(pushed.frame_for(connection.vsn, subscription.joined.join_ref))
@@ -257,22 +257,15 @@ class Hub:
         return sees
 
     def _tell_diff(self, topic: Topic, diff: Diff) -> None:
-        payload = {"joins": diff.joins, "leaves": diff.leaves}
-        whole = Outgoing(topic.name, PRESENCE_DIFF, payload)
+        whole = Outgoing(topic.name, PRESENCE_DIFF, diff)
         for subscription in list(topic.subscribers):
-            connection = subscription.connection
-            if subscription.route.visible is None:
-                seen = whole
-            else:
+            connection, seen = subscription.connection, whole
+            if subscription.route.visible is not None:
                 part = filter_diff(diff, self._seer(topic, subscription))
                 if part.is_empty:
                     continue
-                is_whole = len(part.joins) == len(diff.joins) and len(part.leaves) == len(diff.leaves)
-                seen = (
-                    whole
-                    if is_whole
-                    else Outgoing(topic.name, PRESENCE_DIFF, {"joins": part.joins, "leaves": part.leaves})
-                )
+                if part is not diff:
+                    seen = Outgoing(topic.name, PRESENCE_DIFF, part)
             connection.send(seen.frame_for(connection.vsn, subscription.joined.join_ref))
 
     def _note_gone(self, topic: Topic, agent_id: str) -> None:

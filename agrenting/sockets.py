@@ -1,10 +1,12 @@
 """The doors of the hub: credentials and limits before the upgrade, then frames until the socket is gone.
 
 Every refusal is HTTP 403 (429 for too many tries) with the usual error body, before any upgrade. Credentials come in a
-header (`x-api-key`, `Authorization: Bearer`), or in the query for browsers (`api_key`, `session_token`, `token`); two
-that disagree are refused. `agent_id` names the agent to act as where a credential can stand for several.
+header (`x-api-key`, `x-auth-token`, `Authorization: Bearer`), for browsers as Phoenix's `authToken` or in the query
+(`api_key`, `session_token`, `token`); two that disagree are refused. `agent_id` names the agent to act as where a
+credential can stand for several.
 """
 
+import base64
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import parse_qs
@@ -29,6 +31,8 @@ log = structlog.get_logger(__name__)
 AGENT_PATHS: Final = ("/socket/websocket", "/socket", "/api/v1/socket/websocket")
 USER_PATHS: Final = ("/user_socket/websocket", "/user_socket")
 QUERY_CREDENTIALS: Final = ("api_key", "session_token", "token")
+AUTH_TOKEN_PREFIX: Final = "base64url.bearer.phx."  # noqa: S105 - the prefix, not a token
+SUBPROTOCOL: Final = "phoenix"
 QUERY_FIELDS_MAX: Final = 32
 FORBIDDEN, TOO_MANY, UNAVAILABLE, BAD_REQUEST = 403, 429, 503, 400
 
@@ -75,7 +79,8 @@ class SocketDoor:
             return
         protocol: HubProtocol | None = scope["extensions"].get(EXTENSION)
         assert protocol is not None, "sockets are served by `agrenting serve`, whose transport this is"
-        await send({"type": "websocket.accept"})
+        subprotocol = SUBPROTOCOL if SUBPROTOCOL in scope["subprotocols"] else None
+        await send({"type": "websocket.accept", "subprotocol": subprotocol})
         connection = self._open(protocol, credential, vsn)
         log.info("socket_opened", agent=credential.identity.handle, path=scope["path"], vsn=int(vsn))
         protocol.serve(connection.receive)
@@ -202,6 +207,7 @@ def read_handshake(scope: Scope) -> Handshake:
         secrets.append(token.strip())
     if headers.get("x-auth-token"):
         secrets.append(headers["x-auth-token"])
+    secrets += [_auth_token(offered) for offered in scope["subprotocols"] if offered.startswith(AUTH_TOKEN_PREFIX)]
     # `vsn[]=…` is not a version.
     vsn = query.get("vsn", [""])[0] if "vsn" in query or "vsn[]" in query else None
     client = scope.get("client")
@@ -213,6 +219,19 @@ def read_handshake(scope: Scope) -> Handshake:
         origin=headers.get("origin"),
         address=client[0] if client else "",
     )
+
+
+def _auth_token(offered: str) -> str:
+    """The token of Phoenix's `authToken` option, which travels as a subprotocol, in base64 without padding.
+
+    Raises:
+        Unauthorized: `invalid_credential`.
+    """
+    encoded = offered.removeprefix(AUTH_TOKEN_PREFIX).replace("-", "+").replace("_", "/")
+    try:
+        return base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True).decode()
+    except ValueError as error:
+        raise Unauthorized("invalid_credential", "The auth token cannot be read.") from error
 
 
 def require_origin(origin: str | None, scope: Scope, allowed: tuple[str, ...]) -> None:

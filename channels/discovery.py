@@ -147,6 +147,9 @@ def access(sender: Identity, topic_id: str) -> None:
 def join(agent: Agent, request: Empty, context: Context) -> Decision:
     """Show the agent as present to those who may see it. Who else is present comes as `presence_state`.
 
+    One that is not active may look, and is not shown: nobody finds it. So its owner's activating it shows it once it
+    has joined again.
+
     Raises:
         Forbidden: `agent_required`.
     """
@@ -209,7 +212,7 @@ def update_metadata(agent: Agent, request: UpdateMetadata, context: Context) -> 
     return Decision(
         state=msgspec.structs.replace(agent, metadata=merged, updated_at=context.now) if is_changed else None,
         reply=told,
-        changes=() if status is None else (NotePresence(agent.id, status),),
+        changes=(NotePresence(agent.id, status),) if status and agent.is_active else (),
         presence=(UpdateMeta(TOPIC, told, agent_id=agent.id, merge=True),) if is_changed or status else (),
     )
 

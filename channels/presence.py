@@ -1,57 +1,109 @@
-"""Presences (temporary)."""
+"""Presence: who is on a topic, with what metas, and what has changed. Data only.
+
+A presence is a meta that an owner, one socket's joined topic, tracks under a key; a key has as many metas as owners
+track it. On the wire the state is `{key: {"metas": [meta + phx_ref]}}`, and a change `{"joins": state, "leaves":
+state}` with both always there.
+"""
+
 from collections.abc import Callable, Hashable
 from typing import Any
 
+import msgspec
 
-class Diff:
-    def __init__(self, joins: dict[str, Any], leaves: dict[str, Any]) -> None:
-        self.joins, self.leaves = joins, leaves
+State = dict[str, dict[str, list[dict[str, Any]]]]
+"""`{key: {"metas": […]}}`, the newest meta of a key last."""
+
+PHX_REF = "phx_ref"
+PHX_REF_PREV = "phx_ref_prev"
+
+
+class Diff(msgspec.Struct, frozen=True):
+    """What has changed: the metas that joined and those that left, by key."""
+
+    joins: State
+    leaves: State
 
     @property
     def is_empty(self) -> bool:
+        """Whether nothing has changed."""
         return not self.joins and not self.leaves
 
 
+class NotTracked(Exception):
+    """An update of a presence that is not there."""
+
+
 class Presence:
+    """The presences of one topic."""
+
+    __slots__ = ("_metas",)
+
     def __init__(self) -> None:
-        self._k: dict[str, dict[Hashable, dict[str, Any]]] = {}
+        self._metas: dict[str, dict[Hashable, dict[str, Any]]] = {}
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._metas
 
     def track(self, key: str, owner: Hashable, meta: dict[str, Any], phx_ref: str) -> Diff:
-        m = {**meta, "phx_ref": phx_ref}
-        self._k.setdefault(key, {})[owner] = m
-        return Diff({key: {"metas": [m]}}, {})
+        """Track a meta of an owner. One that it tracks under the key already is updated.
+
+        Args:
+            key: Under which it is found.
+            owner: Who it belongs to; when that goes, so does the presence.
+            meta: Any JSON object.
+            phx_ref: Unique, fresh for each track.
+        """
+        owners = self._metas.setdefault(key, {})
+        if owner in owners:
+            return self.update(owner, key, meta, phx_ref)
+        tracked = owners[owner] = {**meta, PHX_REF: phx_ref}
+        return Diff(_one(key, tracked), {})
 
     def update(self, owner: Hashable, key: str, meta: dict[str, Any], phx_ref: str) -> Diff:
-        old = self._k[key][owner]
-        m = {**meta, "phx_ref": phx_ref, "phx_ref_prev": old["phx_ref"]}
-        self._k[key][owner] = m
-        return Diff({key: {"metas": [m]}}, {key: {"metas": [old]}})
+        """Replace an owner's meta: the old one leaves and the new one joins, in one change.
 
-    def untrack(self, owner: Hashable, key: str | None = None) -> Diff | None:
-        leaves = {}
-        for k in list(self._k):
-            if key in (None, k) and owner in self._k[k]:
-                leaves[k] = {"metas": [self._k[k].pop(owner)]}
-                if not self._k[k]:
-                    del self._k[k]
+        Raises:
+            NotTracked: The owner tracks nothing under the key.
+        """
+        old = self._metas.get(key, {}).get(owner)
+        if old is None:
+            raise NotTracked(key)
+        new = self._metas[key][owner] = {**meta, PHX_REF: phx_ref, PHX_REF_PREV: old[PHX_REF]}
+        return Diff(_one(key, new), _one(key, old))
+
+    def untrack(self, owner: Hashable) -> Diff | None:
+        """Remove all that an owner tracks; None if that is nothing."""
+        leaves: State = {}
+        for key in [key for key, owners in self._metas.items() if owner in owners]:
+            leaves |= _one(key, self._metas[key].pop(owner))
+            if not self._metas[key]:
+                del self._metas[key]
         return Diff({}, leaves) if leaves else None
 
     def owned(self, owner: Hashable) -> list[tuple[str, dict[str, Any]]]:
-        return [(k, {n: v for n, v in m[owner].items() if not n.startswith("phx_ref")}) for k, m in self._k.items() if owner in m]
-
-    def state(self) -> dict[str, Any]:
-        return {k: {"metas": list(m.values())} for k, m in self._k.items()}
-
-    def __contains__(self, key: str) -> bool:
-        return key in self._k
+        """What an owner tracks: keys and metas, as they were given."""
+        return [(key, _given(owners[owner])) for key, owners in self._metas.items() if owner in owners]
 
     def metas(self, key: str) -> list[dict[str, Any]]:
-        return list(self._k.get(key, {}).values())
+        """A key's metas, the newest last."""
+        return list(self._metas.get(key, {}).values())
 
-
-def filter_state(state: dict[str, Any], visible: Callable[[str], bool]) -> dict[str, Any]:
-    return {k: v for k, v in state.items() if visible(k)}
+    def state(self, visible: Callable[[str], bool] | None = None) -> State:
+        """The whole state, or the keys of it that are visible."""
+        return {key: {"metas": self.metas(key)} for key in self._metas if visible is None or visible(key)}
 
 
 def filter_diff(diff: Diff, visible: Callable[[str], bool]) -> Diff:
-    return Diff(filter_state(diff.joins, visible), filter_state(diff.leaves, visible))
+    """The part of a change whose keys are visible; the change itself if that is all of it."""
+    joins = {key: metas for key, metas in diff.joins.items() if visible(key)}
+    leaves = {key: metas for key, metas in diff.leaves.items() if visible(key)}
+    is_all = len(joins) == len(diff.joins) and len(leaves) == len(diff.leaves)
+    return diff if is_all else Diff(joins, leaves)
+
+
+def _one(key: str, meta: dict[str, Any]) -> State:
+    return {key: {"metas": [meta]}}
+
+
+def _given(meta: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in meta.items() if name not in {PHX_REF, PHX_REF_PREV}}

@@ -46,9 +46,8 @@ OWNERS_TRANSITIONS: Final[Mapping[AgentStatus, Collection[AgentStatus]]] = {
     AgentStatus.ACTIVE: {AgentStatus.INACTIVE},
     AgentStatus.INACTIVE: {AgentStatus.ACTIVE},
     AgentStatus.SUSPENDED: frozenset[AgentStatus](),
-    AgentStatus.BANNED: frozenset[AgentStatus](),
 }
-"""What an owner may make of an agent of each status."""
+"""What an owner may make of an agent of each status that is not final."""
 
 
 class CapabilityDraft(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,8 +175,10 @@ def revise(agent: Agent, patch: AgentPatch, *, by_operator: bool, now: datetime,
     public_key = _revised_key(agent, patch)
     if checked.get("is_global", agent.is_global) != agent.is_global and not by_operator:
         raise _operator_required()
+    _require_not_banned(agent)
     status = agent.status if patch.status is UNSET else AgentStatus(patch.status)
-    _require_transition(agent, status, OWNERS_TRANSITIONS[agent.status])
+    if status not in {agent.status, *OWNERS_TRANSITIONS[agent.status]}:
+        raise _invalid_transition(agent, status)
     return msgspec.structs.replace(agent, public_key=public_key, status=status, updated_at=now, **checked)
 
 
@@ -302,19 +303,23 @@ def _parse_metadata(metadata: dict[str, Any], limits: Limits) -> dict[str, Any]:
 
 
 def _moved(agent: Agent, status: AgentStatus, sources: Collection[AgentStatus], now: datetime) -> Agent:
-    _require_transition(agent, status, {status} if agent.status in sources else ())
-    return agent if agent.status is status else msgspec.structs.replace(agent, status=status, updated_at=now)
+    if agent.status is status:
+        return agent
+    _require_not_banned(agent)
+    if agent.status not in sources:
+        raise _invalid_transition(agent, status)
+    return msgspec.structs.replace(agent, status=status, updated_at=now)
 
 
-def _require_transition(agent: Agent, status: AgentStatus, allowed: Collection[AgentStatus]) -> None:
-    if agent.status is AgentStatus.BANNED and status is not AgentStatus.BANNED:
+def _require_not_banned(agent: Agent) -> None:
+    if agent.status is AgentStatus.BANNED:
         raise Conflict("terminal_state", "This agent has been banned, which is final.", status=agent.status)
-    if status is not agent.status and status not in allowed:
-        raise Conflict(
-            "invalid_transition",
-            f"An agent that is {agent.status} cannot become {status} this way.",
-            status=agent.status,
-        )
+
+
+def _invalid_transition(agent: Agent, status: AgentStatus) -> Conflict:
+    return Conflict(
+        "invalid_transition", f"An agent that is {agent.status} cannot become {status} this way.", status=agent.status
+    )
 
 
 def _require_within(field: str, *, own: int | None, asked: int | None) -> None:

@@ -1,95 +1,144 @@
-"""One socket's joined topics (temporary)."""
-from dataclasses import dataclass
+"""Session: one socket's joined topics, by Phoenix's rules, as a state machine without I/O.
+
+             phx_join                     admit
+    (none) ───────────► join is decided ─────────► joined ── phx_leave, close ──► (none)
+                               └── refuse ──► (none)
+
+A frame goes in, what is to be done about it comes out. Joining a topic again ends the first join at once, whatever
+becomes of the new one. A frame is of the current join when its join_ref is that one's, or null; with any other it is
+stale, and nothing happens. While a topic's join is decided the hub keeps that topic's frames back.
+"""
+
 from typing import Any
+
+import msgspec
 
 from channels.wire import HEARTBEAT, PHOENIX, PHX_JOIN, PHX_LEAVE, Frame, Vsn, encode_reply
 
+UNMATCHED_TOPIC = "unmatched topic"
+TOO_MANY_TOPICS = "too many channels joined"
+
 
 class Joined:
+    """One joined topic. `subscription` is the hub's to use."""
+
     __slots__ = ("join_ref", "subscription", "topic")
 
     def __init__(self, topic: str, join_ref: Any) -> None:
-        self.topic, self.join_ref, self.subscription = topic, join_ref, None
+        self.topic = topic
+        self.join_ref = join_ref
+        self.subscription: Any = None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
+    """Send this now: the frame needs nobody else."""
+
     text: str | bytes
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Join:
+class Join(msgspec.Struct, frozen=True, eq=False):
+    """Decide this join, then `admit` or `refuse` it. `replaced`, an earlier join of the topic, has ended."""
+
     topic: str
-    payload: Any
+    payload: msgspec.Raw | bytes
     join_ref: Any
     ref: Any
     replaced: Joined | None
 
 
-@dataclass(frozen=True, slots=True)
-class Leave:
+class Leave(msgspec.Struct, frozen=True, eq=False):
+    """The topic is left already; say so."""
+
     joined: Joined
     ref: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Push:
+class Push(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """An event of a joined topic. `payload` is raw JSON, or bytes if it came in a binary frame."""
+
     joined: Joined
     topic: str
     event: str
-    payload: Any
-    binary: bool
+    payload: msgspec.Raw | bytes
     ref: Any
-    join_ref: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Ignored:
-    pass
+class Ignored(msgspec.Struct, frozen=True):
+    """The frame is stale: there is nothing to do, and nothing to say."""
+
+
+Action = Answer | Join | Leave | Push | Ignored
 
 
 class Session:
+    """The joined topics of one socket.
+
+    Args:
+        vsn: The version that it speaks.
+        topics_max: How many topics may be joined, those included whose join is being decided.
+    """
+
+    __slots__ = ("_deciding", "joined", "topics_max", "vsn")
+
     def __init__(self, vsn: Vsn, *, topics_max: int) -> None:
-        self.vsn, self.topics_max = vsn, topics_max
+        self.vsn = vsn
+        self.topics_max = topics_max
         self.joined: dict[str, Joined] = {}
-        self.pending = 0
+        self._deciding = 0
 
-    def receive(self, f: Frame) -> Any:
-        if f.topic == PHOENIX:
-            if f.event == HEARTBEAT:
-                return self._answer(f, "ok", {})
-            return self._answer(f, "error", {"reason": "unmatched topic"})
-        j = self.joined.get(f.topic)
-        if f.event == PHX_JOIN:
-            if j is None and len(self.joined) + self.pending >= self.topics_max:
-                return self._answer(f, "error", {"reason": "too many channels joined"})
-            self.joined.pop(f.topic, None)
-            self.pending += 1
-            return Join(f.topic, f.payload, f.join_ref, f.ref, j)
-        if j is None:
-            if f.event == PHX_LEAVE:
-                return self._answer(f, "ok", {})
-            return self._answer(f, "error", {"reason": "unmatched topic"})
-        if f.join_ref is not None and f.join_ref != j.join_ref:
+    def receive(self, frame: Frame) -> Action:
+        """What is to be done about a frame."""
+        if frame.topic == PHOENIX:
+            return self._of_phoenix(frame)
+        joined = self.joined.get(frame.topic)
+        if frame.event == PHX_JOIN:
+            return self._join(frame, joined)
+        if joined is None:
+            return self._answer(frame, "ok", {}) if frame.event == PHX_LEAVE else self._refuse(frame, UNMATCHED_TOPIC)
+        if frame.join_ref is not None and frame.join_ref != joined.join_ref:
             return Ignored()
-        if f.event == PHX_LEAVE:
-            del self.joined[f.topic]
-            return Leave(j, f.ref)
-        return Push(j, f.topic, f.event, f.payload, f.binary, f.ref, f.join_ref)
-
-    def _answer(self, f: Frame, status: str, response: Any) -> Answer:
-        return Answer(encode_reply(self.vsn, join_ref=None, ref=f.ref, topic=f.topic, status=status, response=response))
+        if frame.event == PHX_LEAVE:
+            del self.joined[frame.topic]
+            return Leave(joined, frame.ref)
+        return Push(joined, frame.topic, frame.event, frame.payload, frame.ref)
 
     def admit(self, join: Join) -> Joined:
-        self.pending -= 1
-        j = self.joined[join.topic] = Joined(join.topic, join.join_ref)
-        return j
+        """The application says yes to a join."""
+        self._deciding -= 1
+        joined = self.joined[join.topic] = Joined(join.topic, join.join_ref)
+        return joined
 
     def refuse(self, join: Join) -> None:
-        self.pending -= 1
+        """The application says no to a join."""
+        assert join.topic not in self.joined, "a join that is decided has no topic yet"
+        self._deciding -= 1
 
     def close(self, joined: Joined) -> bool:
-        if self.joined.get(joined.topic) is joined:
-            del self.joined[joined.topic]
-            return True
-        return False
+        """End a topic from this side; whether it was still the current one."""
+        if self.joined.get(joined.topic) is not joined:
+            return False
+        del self.joined[joined.topic]
+        return True
+
+    def _of_phoenix(self, frame: Frame) -> Answer:
+        if frame.event == HEARTBEAT:
+            return self._answer(frame, "ok", {})
+        return self._refuse(frame, UNMATCHED_TOPIC)
+
+    def _join(self, frame: Frame, replaced: Joined | None) -> Join | Answer:
+        if replaced is not None:
+            del self.joined[frame.topic]
+        elif len(self.joined) + self._deciding >= self.topics_max:
+            return self._refuse(frame, TOO_MANY_TOPICS, join_ref=frame.join_ref)
+        self._deciding += 1
+        return Join(frame.topic, frame.payload, frame.join_ref, frame.ref, replaced)
+
+    def _refuse(self, frame: Frame, reason: str, join_ref: Any = None) -> Answer:
+        return self._answer(frame, "error", {"reason": reason}, join_ref)
+
+    def _answer(self, frame: Frame, status: str, response: dict[str, str], join_ref: Any = None) -> Answer:
+        return Answer(
+            encode_reply(
+                self.vsn, join_ref=join_ref, ref=frame.ref, topic=frame.topic, status=status, response=response
+            )
+        )

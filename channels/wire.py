@@ -1,17 +1,24 @@
-"""The wire as data: Phoenix frames V1 and V2, decoded once and encoded once.
+"""The wire as data: Phoenix's frames, V1 and V2, text and binary, decoded once and encoded once.
 
-V2 text is `[join_ref, ref, topic, event, payload]`, V1 an object with topic, event, payload and ref. The payload stays
-raw until the event is known.
+    V2 text     [join_ref, ref, topic, event, payload]
+    V1 text     {"topic", "event", "payload", "ref"}, and join_ref if a client sends one
+    V2 binary   kind, one length byte a part, the parts, then the bytes (PROTOCOL.md, "Frames")
+
+A frame's payload stays raw until its event, and with it the payload's type, is known; what is only handed on is never
+decoded. Refs are opaque: they go back as they came. Text frames are `str`, binary frames `bytes`.
+
+Source: Phoenix 1.8, as its clients observe it.
 """
 
 import base64
 import enum
-import json
 import re
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 import msgspec
+
+from channels.strictness import TooLoose, require_strict
 
 PHX_JOIN: Final = "phx_join"
 PHX_LEAVE: Final = "phx_leave"
@@ -20,26 +27,41 @@ PHX_CLOSE: Final = "phx_close"
 PHX_ERROR: Final = "phx_error"
 HEARTBEAT: Final = "heartbeat"
 PHOENIX: Final = "phoenix"
+
 PART_BYTES_MAX: Final = 255
-INT_MAX: Final = 2**53 - 1
-LEVELS_MAX: Final = 64
+"""A topic, an event and a ref have at most so many bytes: a binary frame's lengths are single bytes."""
+
+PUSH, REPLY = 0, 1
+"""Kinds of binary frames: from a client always a push."""
+
+HEADER_PARTS: Final = 4
+
 T = TypeVar("T")
 
 
 class Vsn(enum.IntEnum):
+    """The protocol version that a socket speaks: V1 objects, V2 arrays and binary frames."""
+
     V1 = 1
     V2 = 2
 
 
 class UnsupportedVersion(Exception):
-    pass
+    """A `vsn` that is none of 1.0.x and 2.0.x."""
 
 
 class BadFrame(Exception):
-    pass
+    """A message that is no frame. It closes the connection (1011)."""
 
 
 class InvalidPayload(Exception):
+    """A payload that does not fit its event: an error reply, the topic stays joined.
+
+    Args:
+        field: Where, as in `terms.languages[0]`; `payload` for the whole.
+        problem: What is wrong there.
+    """
+
     reason = "invalid_payload"
 
     def __init__(self, field: str, problem: str) -> None:
@@ -48,25 +70,18 @@ class InvalidPayload(Exception):
         self.problem = problem
 
 
-def parse_vsn(text: str | None) -> Vsn:
-    if text is None:
-        return Vsn.V1
-    m = re.fullmatch(r"([12])\.0\.(0|[1-9]\d*)", text)
-    if m is None:
-        raise UnsupportedVersion(f"vsn {text!r} is not supported; use 2.0.0")
-    return Vsn(int(m[1]))
+class Frame(msgspec.Struct, frozen=True, gc=False):
+    """One message of a client. `payload` is raw JSON, or in a binary frame its bytes."""
 
-
-class Frame(msgspec.Struct, frozen=True):
     join_ref: Any
     ref: Any
     topic: str
     event: str
-    payload: Any
+    payload: msgspec.Raw | bytes
     binary: bool = False
 
 
-class _V2(msgspec.Struct, array_like=True):
+class _V2Frame(msgspec.Struct, array_like=True, gc=False):
     join_ref: Any
     ref: Any
     topic: str
@@ -74,7 +89,7 @@ class _V2(msgspec.Struct, array_like=True):
     payload: msgspec.Raw
 
 
-class _V1(msgspec.Struct):
+class _V1Frame(msgspec.Struct, gc=False):
     topic: str
     event: str
     payload: msgspec.Raw
@@ -82,101 +97,182 @@ class _V1(msgspec.Struct):
     join_ref: Any = None
 
 
-_v1 = msgspec.json.Decoder(_V1).decode
-_v2 = msgspec.json.Decoder(_V2).decode
+_decode_v1 = msgspec.json.Decoder(_V1Frame).decode
+_decode_v2 = msgspec.json.Decoder(_V2Frame).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def parse_vsn(text: str | None) -> Vsn:
+    """The version of the query's `vsn`; absent means V1.
+
+    Raises:
+        UnsupportedVersion: It is not a full version 1.0.x or 2.0.x.
+    """
+    if text is None:
+        return Vsn.V1
+    known = re.fullmatch(r"([12])\.0\.(?:0|[1-9][0-9]*)", text, re.ASCII)
+    if known is None:
+        raise UnsupportedVersion("This vsn is not spoken here; connect with vsn=2.0.0.")
+    return Vsn(int(known[1]))
 
 
 def decode_frame(vsn: Vsn, message: str | bytes) -> Frame:
+    """A client's message as a frame. Under V1 a binary message is JSON text too.
+
+    Raises:
+        BadFrame: It is none.
+    """
+    if vsn is Vsn.V2 and isinstance(message, bytes):
+        return _decode_binary(message)
     try:
-        if vsn is Vsn.V2:
-            if isinstance(message, bytes):
-                return _binary(message)
-            a: Any = _v2(message)
-        else:
-            a = _v1(message)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, IndexError) as e:
-        raise BadFrame(str(e)) from e
-    return Frame(a.join_ref, a.ref, a.topic, a.event, a.payload)
+        parts = _decode_v2(message) if vsn is Vsn.V2 else _decode_v1(message)
+        if vsn is Vsn.V1:
+            require_strict(message if isinstance(message, bytes) else message.encode(), levels_max=None)
+    except (msgspec.DecodeError, RecursionError, UnicodeError, TooLoose) as error:
+        raise BadFrame(str(error)) from error
+    for part in (parts.topic, parts.event):
+        if len(part) > PART_BYTES_MAX or len(part.encode()) > PART_BYTES_MAX:
+            raise BadFrame(f"a topic and an event have at most {PART_BYTES_MAX} bytes")
+    for ref in (parts.join_ref, parts.ref):
+        if not (ref is None or (isinstance(ref, str) and len(ref) * 4 <= PART_BYTES_MAX)):
+            _require_short(ref)
+    return Frame(parts.join_ref, parts.ref, parts.topic, parts.event, parts.payload)
 
 
-def _binary(m: bytes) -> Frame:
-    if not m or m[0] != 0:
-        raise BadFrame("unknown binary kind")
-    sizes = m[1:5]
-    at = 5
-    parts = []
-    for size in sizes:
-        if at + size > len(m):
-            raise BadFrame("truncated")
-        parts.append(m[at : at + size].decode())
-        at += size
-    return Frame(parts[0], parts[1], parts[2], parts[3], m[at:], True)
+def _require_short(ref: Any) -> None:
+    if len(_part(ref)) > PART_BYTES_MAX:
+        raise BadFrame(f"a ref has at most {PART_BYTES_MAX} bytes")
 
 
-_enc = msgspec.json.Encoder().encode
-
-
-def _js(v: Any) -> str:
-    return _enc(v).decode()
-
-
-def _b(v: Any) -> bytes:
-    return b"" if v is None else (v if isinstance(v, str) else _js(v)).encode()
+def _decode_binary(message: bytes) -> Frame:
+    if not message or message[0] != PUSH:
+        raise BadFrame("a client's binary frame begins with 0")
+    start = 1 + HEADER_PARTS
+    parts: list[str] = []
+    for size in message[1:start]:
+        end = start + size
+        if end > len(message):
+            raise BadFrame("the binary frame ends within its header")
+        try:
+            parts.append(message[start:end].decode())
+        except UnicodeDecodeError as error:
+            raise BadFrame("the binary frame's header is not UTF-8") from error
+        start = end
+    if len(parts) < HEADER_PARTS:
+        raise BadFrame("the binary frame ends within its header")
+    join_ref, ref, topic, event = parts
+    return Frame(join_ref, ref, topic, event, message[start:], binary=True)
 
 
 def encode_reply(vsn: Vsn, *, join_ref: Any, ref: Any, topic: str, status: str, response: Any) -> str | bytes:
+    """A reply: any JSON value, struct or raw JSON; bytes go as a binary reply.
+
+    V1 has no binary frames, so there bytes become `{"encoding": "base64", "data"}`.
+    """
     if isinstance(response, bytes):
         if vsn is Vsn.V2:
-            parts = [_b(join_ref), _b(ref), topic.encode(), status.encode()]
-            return bytes([1, *map(len, parts)]) + b"".join(parts) + response
-        response = {"encoding": "base64", "data": base64.b64encode(response).decode()}
+            return _binary(REPLY, (join_ref, ref, topic, status), response)
+        response = _as_json(response)
     payload = {"status": status, "response": response}
     if vsn is Vsn.V2:
-        return _js((join_ref, ref, topic, PHX_REPLY, payload))
-    return _js({"topic": topic, "event": PHX_REPLY, "payload": payload, "ref": ref})
-
-
-class Outgoing:
-    __slots__ = ("_last", "_tail", "_v1", "event", "payload", "topic")
-
-    def __init__(self, topic: str, event: str, payload: Any) -> None:
-        self.topic, self.event, self.payload = topic, event, payload
-        self._tail: str | None = None
-        self._v1: str | None = None
-
-    def frame_for(self, vsn: Vsn, join_ref: Any) -> str | bytes:
-        if vsn is Vsn.V2:
-            if isinstance(self.payload, bytes):
-                parts = [_b(join_ref), self.topic.encode(), self.event.encode()]
-                return bytes([0, *map(len, parts)]) + b"".join(parts) + self.payload
-            if self._tail is None:
-                self._tail = ",null," + _js((self.topic, self.event, self.payload))[1:]
-            return "[" + _js(join_ref) + self._tail
-        if self._v1 is None:
-            p = self.payload
-            if isinstance(p, bytes):
-                p = {"encoding": "base64", "data": base64.b64encode(p).decode()}
-            self._v1 = _js({"topic": self.topic, "event": self.event, "payload": p, "ref": None})
-        return self._v1
+        return _encode((join_ref, ref, topic, PHX_REPLY, payload)).decode()
+    return _encode({"topic": topic, "event": PHX_REPLY, "payload": payload, "ref": ref}).decode()
 
 
 def encode_lifecycle(vsn: Vsn, *, join_ref: Any, topic: str, event: str, payload: Any) -> str:
+    """`phx_close` or `phx_error`, whose ref is the join's."""
     if vsn is Vsn.V2:
-        return _js((join_ref, join_ref, topic, event, payload))
-    return _js({"topic": topic, "event": event, "payload": payload, "ref": join_ref})
+        return _encode((join_ref, join_ref, topic, event, payload)).decode()
+    return _encode({"topic": topic, "event": event, "payload": payload, "ref": join_ref}).decode()
 
 
-@lru_cache(maxsize=512)
-def _decoder(t: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(t)
+class Outgoing:
+    """A push or broadcast, encoded once for many subscribers.
+
+    Each V2 subscriber gets its own join_ref put before the shared rest: one concatenation.
+
+    Args:
+        topic: The topic.
+        event: The event.
+        payload: Any JSON value, struct or raw JSON; bytes go as binary frames, to V1 as `{"encoding", "data"}`.
+    """
+
+    __slots__ = ("_event", "_payload", "_rest", "_topic", "_v1")
+
+    def __init__(self, topic: str, event: str, payload: Any) -> None:
+        self._topic = topic
+        self._event = event
+        self._payload = payload
+        self._rest: str | None = None
+        self._v1: str | None = None
+
+    def frame_for(self, vsn: Vsn, join_ref: Any) -> str | bytes:
+        """The frame for a subscriber."""
+        if vsn is Vsn.V1:
+            return self._for_v1()
+        if isinstance(self._payload, bytes):
+            return _binary(PUSH, (join_ref, self._topic, self._event), self._payload)
+        if self._rest is None:
+            self._rest = ",null," + _encode((self._topic, self._event, self._payload))[1:].decode()
+        return "[" + _encode(join_ref).decode() + self._rest
+
+    def _for_v1(self) -> str:
+        if self._v1 is None:
+            payload = _as_json(self._payload) if isinstance(self._payload, bytes) else self._payload
+            message = {"topic": self._topic, "event": self._event, "payload": payload, "ref": None}
+            self._v1 = _encode(message).decode()
+        return self._v1
 
 
-def decode_payload(raw: Any, type_: Any) -> Any:
-    if isinstance(raw, bytes):
-        raise InvalidPayload("payload", "JSON was expected")
+def decode_payload(payload: msgspec.Raw | bytes, type_: type[T]) -> T:
+    """A raw payload as the struct of its event. Fields that the struct does not have are ignored.
+
+    Besides what the types say, refused are: a key that an object has twice, more than 64 levels, integers that not
+    every client's number holds (beyond ±(2^53-1)), NaN and infinities, text that is not UTF-8, and half surrogates.
+
+    Raises:
+        InvalidPayload: With the field.
+    """
+    if not isinstance(payload, msgspec.Raw):
+        raise InvalidPayload("payload", "JSON is expected here, not bytes")
+    raw = bytes(memoryview(payload))
     try:
+        require_strict(raw)
         return _decoder(type_).decode(raw)
-    except msgspec.ValidationError as e:
-        raise InvalidPayload("payload", str(e)) from e
-    except (msgspec.DecodeError, RecursionError) as e:
-        raise InvalidPayload("payload", str(e)) from e
+    except TooLoose as error:
+        raise InvalidPayload(error.field, error.problem) from error
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from error
+    except msgspec.DecodeError as error:
+        raise InvalidPayload("payload", str(error)) from error
+
+
+def _invalid(sentence: str) -> InvalidPayload:
+    """A sentence of msgspec's, `… - at `$.terms[0]``, as a field and a problem."""
+    problem, _, path = sentence.partition(" - at `")
+    field = path.rstrip("`").removeprefix("$").removeprefix(".")
+    missing = re.search(r"missing required field `([^`]+)`", problem)
+    if missing is not None:
+        return InvalidPayload(f"{field}.{missing[1]}" if field else missing[1], "is required")
+    return InvalidPayload(field or "payload", problem)
+
+
+@lru_cache(maxsize=1_024)
+def _decoder(type_: type[T]) -> msgspec.json.Decoder[T]:
+    return msgspec.json.Decoder(type_)
+
+
+def _binary(kind: int, header: tuple[Any, ...], data: bytes) -> bytes:
+    parts = [_part(value) for value in header]
+    return bytes((kind, *map(len, parts))) + b"".join(parts) + data
+
+
+def _part(value: Any) -> bytes:
+    """A header part: null is empty, text as it is, another ref as its JSON."""
+    if value is None:
+        return b""
+    return value.encode() if isinstance(value, str) else _encode(value)
+
+
+def _as_json(data: bytes) -> dict[str, str]:
+    return {"encoding": "base64", "data": base64.b64encode(data).decode()}

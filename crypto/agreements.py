@@ -34,7 +34,7 @@ _MEMBERS: Final = frozenset(
 _OFFER_MEMBERS: Final = frozenset(("round", "agent_id", "amount", "signature", "digest"))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Party:
     role: str
     agent_id: str
@@ -106,8 +106,7 @@ def _read_session(fields: Fields, *, signing_domain: str, document_id: str) -> _
     session_id = fields.text("session_id", ID)
     if not session_id == fields.text("agreement_id", ID) == document_id:
         raise ReceiptError("The ids of receipt, agreement and session are not the same.", check="identity")
-    client = _Party("client", fields.text("client_agent_id", ID), fields.public_key("client_public_key"))
-    provider = _Party("provider", fields.text("provider_agent_id", ID), fields.public_key("provider_public_key"))
+    client, provider = _read_party(fields, "client"), _read_party(fields, "provider")
     if client.agent_id == provider.agent_id:
         raise ReceiptError("Client and provider are one agent.", check="identity")
     if client.public_key == provider.public_key:
@@ -134,6 +133,12 @@ def _read_session(fields: Fields, *, signing_domain: str, document_id: str) -> _
         base_max=base_max,
         max_offer=2 * base_max,
         digest=digest(message),
+    )
+
+
+def _read_party(fields: Fields, role: str) -> _Party:
+    return _Party(
+        role=role, agent_id=fields.text(f"{role}_agent_id", ID), public_key=fields.public_key(f"{role}_public_key")
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -256,7 +257,7 @@ class Negotiating(RuleBasedStateMachine):
     def rounds_have_no_gaps_and_sides_alternate(self) -> None:
         offers = self.session.offers
         assert [made.round for made in offers] == list(range(1, len(offers) + 1))
-        assert all(a.agent_id != b.agent_id for a, b in zip(offers, offers[1:], strict=False))
+        assert all(a.agent_id != b.agent_id for a, b in pairwise(offers))
         assert [(made.agent_id, made.amount) for made in offers] == [(who.id, amount) for who, amount in self.offers]
         for who in (ALICE, BOB):
             assert sum(made.agent_id == who.id for made in offers) <= self.rounds_max
@@ -304,5 +305,5 @@ class Negotiating(RuleBasedStateMachine):
         assert verify_receipt(receipt, platform_key=public_key_of(PLATFORM)).kind == "agreement"
 
 
-Negotiating.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Negotiating.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
 TestNegotiating = Negotiating.TestCase

@@ -1,4 +1,4 @@
-"""Honest receipts of any bargain between Alice and Bob, and dishonest ones that the platform has signed all the same."""
+"""Honest receipts of any bargain of Alice and Bob, and dishonest ones that the platform has signed all the same."""
 
 import json
 from collections.abc import Sequence
@@ -24,8 +24,9 @@ TERMS: Final = {"languages": ["de", "en"], "due": "2026-12-01"}
 def agreement(
     amounts: Sequence[int],
     *,
-    opener: Role = ALICE,
+    client: Role = ALICE,
     provider: Role = BOB,
+    is_opened_by_provider: bool = False,
     terms: object = TERMS,
     base_max: int = 1000,
     domain: str = DOMAIN,
@@ -33,15 +34,14 @@ def agreement(
     """The receipt of a bargain: offers by turns, then a match, or the acceptance by who did not make the last one.
 
     Args:
-        opener: Who makes the first offer: Alice, the client, or the provider.
-        provider: Bob, unless somebody takes his place.
+        client, provider: Alice and Bob, unless somebody takes their place.
     """
-    parties = (ALICE, provider) if opener == ALICE else (provider, ALICE)
+    parties = (provider, client) if is_opened_by_provider else (client, provider)
     answered = digest(
         session_message(
             signing_domain=domain,
             session_id=SESSION_ID,
-            client_agent_id=ALICE.agent_id,
+            client_agent_id=client.agent_id,
             provider_agent_id=provider.agent_id,
             capability="translate",
             base_max=base_max,
@@ -72,9 +72,9 @@ def agreement(
     document = {
         "session_id": SESSION_ID,
         "agreement_id": SESSION_ID,
-        "client_agent_id": ALICE.agent_id,
+        "client_agent_id": client.agent_id,
         "provider_agent_id": provider.agent_id,
-        "client_public_key": ALICE.public_key_text,
+        "client_public_key": client.public_key_text,
         "provider_public_key": provider.public_key_text,
         "capability": "translate",
         "base_max": base_max,

@@ -74,7 +74,7 @@ def test_members_are_sorted_by_utf_16_code_units() -> None:
 
 
 def test_strings_are_escaped_as_little_as_possible() -> None:
-    value = "€$\u000f\nA'B\"\\\"/\u0000\b\t\f\r\u001f\u007f\u2028é"
+    value = '€$\u000f\nA\'B"\\"/\u0000\b\t\f\r\u001f\u007f\u2028é'
 
     assert canonical_json(value).decode("utf-8") == (
         '"€$\\u000f\\nA\'B\\"\\\\\\"/\\u0000\\b\\t\\f\\r\\u001f\u007f\u2028é"'

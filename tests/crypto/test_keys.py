@@ -180,9 +180,7 @@ def test_a_fingerprint_is_short_and_differs_between_alice_and_bob() -> None:
     assert fingerprint(BOB.public_key) == "39f713d0a644253f"
 
 
-@pytest.mark.parametrize(
-    "use", [format_public_key, did_from_public_key, fingerprint, format_secret_key, public_key_of]
-)
+@pytest.mark.parametrize("use", [format_public_key, did_from_public_key, fingerprint, format_secret_key, public_key_of])
 @pytest.mark.parametrize("size", [0, 31, 33, 64])
 def test_a_key_of_another_size_is_a_mistake_of_the_program(use: object, size: int) -> None:
     assert callable(use)

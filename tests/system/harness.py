@@ -21,6 +21,8 @@ from typing import Any, Self
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
 
+from agrenting.cli import build_parser
+from agrenting.config import load_settings
 from crypto import (
     accept_message,
     format_public_key,
@@ -65,10 +67,10 @@ class MarketProcess:
 
     # The process.
 
-    def start(self) -> Self:
-        """Start it, and wait for the line that says it listens."""
+    def start(self, port: str = "0") -> Self:
+        """Start it, on a free port unless one is named, and wait for the line that says it listens."""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "agrenting", "serve", "--port", "0", "--data-dir", str(self.data_dir)],
+            [sys.executable, "-m", "agrenting", "serve", "--port", port, "--data-dir", str(self.data_dir)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -76,7 +78,8 @@ class MarketProcess:
             env=free_environment(**self.settings),
         )
         assert self.process.stderr is not None
-        threading.Thread(target=self._keep_log, args=(self.process.stderr,), daemon=True).start()
+        self._log_thread = threading.Thread(target=self._keep_log, args=(self.process.stderr,), daemon=True)
+        self._log_thread.start()
         assert self.process.stdout is not None
         watchdog = threading.Timer(START_TIMEOUT_S, self.process.kill)
         watchdog.start()
@@ -91,11 +94,13 @@ class MarketProcess:
                     return self
         finally:
             watchdog.cancel()
+        self.kill()
         raise AssertionError("the server did not start:\n" + "\n".join(self.log))
 
     def _keep_log(self, stderr: Any) -> None:
-        for line in stderr:
-            self.log.append(line.rstrip())
+        with stderr:
+            for line in stderr:
+                self.log.append(line.rstrip())
 
     def kill(self) -> None:
         """End it as a power cut would."""
@@ -119,6 +124,7 @@ class MarketProcess:
             raise
         assert self.process.stdout is not None
         self.process.stdout.close()
+        self._log_thread.join(STOP_TIMEOUT_S)
         self.process = None
         return code
 
@@ -139,22 +145,32 @@ class MarketProcess:
             raise AssertionError(f"agrenting {' '.join(arguments)}: {done.returncode}\n{done.stdout}\n{done.stderr}")
         return json.loads(done.stdout)
 
+    def user(self, handle: str, *options: str) -> dict[str, Any]:
+        """Make a user with the command line, inside this process: starting one for each would take most of a test."""
+        return self.here("user", "create", handle, *options)
+
     def agent(self, owner: str, name: str, *options: str, deposit: int = 0) -> AgentAccount:
         """Make an agent with a signing key, and put money in for it."""
         seed = generate_secret_key()
-        fields = self.cli(
+        fields = self.here(
             "agent", "create", owner, name, "--description", f"{name} of {owner}",
             "--public-key", format_public_key(public_key_of(seed)), *options,
         )  # fmt: skip
         account = AgentAccount(fields, seed)
         if deposit:
-            self.cli("deposit", account.handle, str(deposit))
+            self.here("deposit", account.handle, str(deposit))
         return account
+
+    def here(self, *arguments: str) -> Any:
+        """Run a command of the command line in this process; what it answers as JSON."""
+        chosen = build_parser().parse_args([*arguments, "--data-dir", str(self.data_dir)])
+        answer = chosen.run(chosen, load_settings({"data_dir": str(self.data_dir)}, environment={}))
+        return answer.fields
 
     def pair(self, price: int = 1_000, deposit: int = 100_000) -> tuple[AgentAccount, AgentAccount]:
         """Alice's client and Bob's global translator."""
-        self.cli("user", "create", "alice")
-        self.cli("user", "create", "bob")
+        self.user("alice")
+        self.user("bob")
         client = self.agent("alice", "Client", deposit=deposit)
         provider = self.agent("bob", "Translator", "--capability", f"translate={price}", "--global", "--tag", "words")
         return client, provider
@@ -220,7 +236,7 @@ class Client:
                     await self._put((topic, event, payload))
         finally:
             self.close_code, self.close_reason = self.socket.close_code, self.socket.close_reason or ""
-            for future in self._replies.values():
+            for future in list(self._replies.values()):
                 if not future.done():
                     future.set_exception(ConnectionError(f"closed with {self.close_code}: {self.close_reason}"))
             await self._put(("", "closed", self.close_code))
@@ -237,10 +253,15 @@ class Client:
         future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._replies[ref] = future
         joined = ref if event == "phx_join" else (join_ref or self.join_refs.get(topic))
-        await self.socket.send(json.dumps([joined, ref, topic, event, payload]))
         if event == "phx_join":
             self.join_refs[topic] = ref
-        return await asyncio.wait_for(future, REPLY_TIMEOUT_S)
+        try:
+            async with asyncio.timeout(REPLY_TIMEOUT_S):
+                await self.socket.send(json.dumps([joined, ref, topic, event, payload]))
+                return await future
+        finally:
+            self._replies.pop(ref, None)
+            future.cancel()
 
     async def join(self, topic: str, payload: Any | None = None) -> Any:
         """Join; the response, or Refused."""
@@ -258,8 +279,8 @@ class Client:
                 (n for n, (t, e, _) in enumerate(self.inbox) if e == event and (topic is None or t == topic)), None
             )
 
-        async with self._news:
-            await asyncio.wait_for(self._news.wait_for(lambda: found() is not None), within_s)
+        async with asyncio.timeout(within_s), self._news:
+            await self._news.wait_for(lambda: found() is not None)
             number = found()
             assert number is not None
             return self.inbox.pop(number)[2]

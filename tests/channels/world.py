@@ -1,0 +1,380 @@
+"""The marketplace in memory: events run through the handlers' tables, and what is decided is carried out at once.
+
+It does what the server does between a frame and its reply, without any I/O: decode, check the scope, load, decide,
+store, tell. A refusal changes nothing. Payloads, replies, broadcasts and states go through JSON, as they do in the
+server, so what could not be sent or stored fails here. The clock stands still until `advance`.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from types import ModuleType
+from typing import Any
+
+import msgspec
+
+from channels import messages, negotiation, task
+from channels.agents import Agent
+from channels.errors import Conflict, Invalid
+from channels.handlers import (
+    Access,
+    Audience,
+    Broadcast,
+    Context,
+    Decision,
+    Handler,
+    Insert,
+    Mail,
+    Market,
+    Outcome,
+    Push,
+    Save,
+    Spend,
+    StoreChunk,
+    Timer,
+)
+from channels.hiring import OpenTask, TaskOpening, open_task
+from channels.identity import Identity
+from channels.ledger import EXTERNAL, Entry, available, deposit
+from channels.messages import StoredMessage, delivery
+from channels.negotiation import NegotiationSession, OpenNegotiation, open_negotiation
+from channels.opening import Opening
+from channels.streams import StreamFacts
+from channels.task import Task
+from crypto import StreamChecksum
+from tests.channels.roles import MARKET, NOW, Player, as_told
+
+THE_HOUSE = Identity(kind="user", user_id="", handle="system", key_id="", scopes=frozenset())
+"""Who acts where the clock alone does."""
+
+MODULES: tuple[ModuleType, ...] = (negotiation, task, messages)
+OPEN_NEGOTIATION = Handler(OpenNegotiation, open_negotiation, "opening", Access.WRITE, "negotiate")
+OPEN_TASK = Handler(OpenTask, open_task, "task_opening", Access.WRITE, "tasks")
+STORES = {
+    "task": "task",
+    "task_input": "task",
+    "task_output": "task",
+    "negotiation": "negotiation",
+    "message": "message",
+}
+"""Where a decided state goes, by the loader that its handler names."""
+
+UNFINISHED = {"negotiation": {"open"}, "task": {"pending", "in_progress"}}
+
+Loader = Callable[["World", str, Any, Identity], Any]
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """An event as it came to a listener."""
+
+    event: str
+    payload: Any
+
+
+class Listener:
+    """An agent's socket that has joined a topic; it keeps what comes."""
+
+    def __init__(self, who: Player, topic: str) -> None:
+        self.who = who
+        self.topic = topic
+        self.heard: list[Heard] = []
+
+    def events(self) -> list[str]:
+        """The names of what came, in order."""
+        return [heard.event for heard in self.heard]
+
+    def hear(self, broadcast: Broadcast, sender: Identity) -> None:
+        """Take a broadcast that is for this socket. It is never the sending one: that would be the sender's own."""
+        is_own = broadcast.audience is not Audience.ALL and self.who.id == sender.agent_id
+        if broadcast.topic == self.topic and not is_own:
+            self.heard.append(Heard(broadcast.event, as_told(broadcast.payload)))
+
+
+class World:
+    """Every state of a marketplace.
+
+    Args:
+        players: The agents that there are.
+        market: Its fee and limits.
+        modules: Topic modules whose topics work here.
+    """
+
+    def __init__(self, *players: Player, market: Market = MARKET, modules: tuple[ModuleType, ...] = MODULES) -> None:
+        self.market = market
+        self.now = NOW
+        self.modules = {module.TOPIC.removesuffix(":*"): module for module in modules}
+        self.states: dict[str, dict[str, Any]] = defaultdict(dict)
+        self.accounts: dict[str, int] = defaultdict(int)
+        self.entries: list[Entry] = []
+        self.chunks: dict[tuple[str, str], list[bytes]] = defaultdict(list)
+        self.timers: dict[tuple[str, str], datetime] = {}
+        self.outcomes: list[Outcome] = []
+        self.spent: Counter[str] = Counter()
+        self.pushed: list[Push] = []
+        self.listeners: list[Listener] = []
+        self._ids = 0
+        for player in players:
+            self.states["agent"][player.id] = player.agent
+
+    # What players do.
+
+    def join(self, who: Player, topic: str, payload: Any = None) -> Any:
+        """Join a topic; its reply as JSON. What is pushed after it stands in `pushed`."""
+        module, topic_id = self._route(topic)
+        module.ACCESS(who.identity, topic_id)
+        return as_told(self._run(module.JOIN, who.identity, topic, payload or {}).reply)
+
+    def listen(self, who: Player, topic: str) -> Listener:
+        """A socket of the agent that hears the topic from now on."""
+        listener = Listener(who, topic)
+        self.listeners.append(listener)
+        return listener
+
+    def push(self, who: Player, topic: str, event: str, payload: Any = None) -> Any:
+        """Send an event to a topic; its reply as JSON.
+
+        Raises:
+            Refusal: The event was refused, and nothing has changed.
+        """
+        module, _ = self._route(topic)
+        return as_told(self._run(module.HANDLERS[event], who.identity, topic, payload or {}).reply)
+
+    def open_negotiation(self, who: Player, **payload: Any) -> Any:
+        """Open a negotiation as `agents:discovery` would; its reply as JSON."""
+        return as_told(self._run(OPEN_NEGOTIATION, who.identity, "agents:discovery", payload).reply)
+
+    def open_task(self, who: Player, **payload: Any) -> Any:
+        """Open a task as `agents:discovery` would; its reply as JSON."""
+        return as_told(self._run(OPEN_TASK, who.identity, "agents:discovery", payload).reply)
+
+    def deposit(self, who: Player, amount: int) -> None:
+        """Money from outside."""
+        self._post([deposit(agent_id=who.id, amount=amount)])
+
+    def change_agent(self, who: Player, **fields: Any) -> None:
+        """Change what an agent is, as its owner or an operator would."""
+        self.states["agent"][who.id] = msgspec.structs.replace(self.agent(who.id), **fields)
+
+    # What the clock does.
+
+    def advance(self, seconds: float, *, run_timers: bool = True) -> None:
+        """Let time pass. Without timers, what is due waits, as after a restart."""
+        self.now += timedelta(seconds=seconds)
+        if run_timers:
+            self.run_timers()
+
+    def run_timers(self) -> None:
+        """Run every timer that is due, the earliest first."""
+        while due := sorted((at, key) for key, at in self.timers.items() if at <= self.now):
+            _, (topic, kind) = due[0]
+            del self.timers[topic, kind]
+            self._run_timer(topic, kind)
+
+    # What can be seen.
+
+    def agent(self, agent_id: str) -> Agent:
+        """An agent as it is now."""
+        found: Agent = self.states["agent"][agent_id]
+        return found
+
+    def task(self, task_id: str) -> Task:
+        """A task as it is now."""
+        found: Task = self.states["task"][task_id]
+        return found
+
+    def available(self, who: Player) -> int:
+        """What an agent can spend."""
+        return self.accounts[available(who.id)]
+
+    def mail(self, who: Player) -> list[StoredMessage]:
+        """An agent's messages, oldest first."""
+        return [message for message in self.states["message"].values() if message.to_agent_id == who.id]
+
+    def everything(self) -> Any:
+        """All that a refusal must leave as it was, for comparison."""
+        return (
+            {store: dict(states) for store, states in self.states.items() if states},
+            {account: amount for account, amount in self.accounts.items() if amount},
+            {stream: list(chunks) for stream, chunks in self.chunks.items() if chunks},
+            dict(self.timers),
+            list(self.outcomes),
+            +self.spent,
+            [list(listener.heard) for listener in self.listeners],
+        )
+
+    def require_balance(self) -> None:
+        """The rule of conservation: nothing is made or lost, and only the outside is owed."""
+        assert sum(self.accounts.values()) == 0
+        assert not {name: amount for name, amount in self.accounts.items() if amount < 0 and name != EXTERNAL}
+
+    # How it is done.
+
+    def new_id(self) -> str:
+        """A fresh id; each is larger than the one before."""
+        self._ids += 1
+        return f"00000000-0000-7000-8000-{self._ids:012x}"
+
+    def context(self, sender: Identity, topic: str) -> Context:
+        """What a handler may know, now."""
+        return Context(sender=sender, now=self.now, market=self.market, new_id=self.new_id, topic=topic)
+
+    def _route(self, topic: str) -> tuple[ModuleType, str]:
+        prefix, _, topic_id = topic.partition(":")
+        return self.modules[prefix], topic_id
+
+    def _run(self, handler: Handler, sender: Identity, topic: str, payload: Any) -> Decision:
+        sender.require_scope(handler.scope)
+        request = _decode(payload, handler.request)
+        topic_id = topic.partition(":")[2]
+        loaded = LOADERS[handler.loads](self, topic_id, request, sender)
+        decision = handler.decide(loaded, request, self.context(sender, topic))
+        self._carry_out(decision, sender, STORES.get(handler.loads, ""))
+        return decision
+
+    def _run_timer(self, topic: str, kind: str) -> None:
+        module, topic_id = self._route(topic)
+        store = STORES[module.JOIN.loads]
+        decision = module.TIMERS[kind](self.states[store][topic_id], self.context(THE_HOUSE, topic))
+        self._carry_out(decision, THE_HOUSE, store)
+
+    def _carry_out(self, decision: Decision, sender: Identity, store: str) -> None:
+        self._post([change for change in decision.changes if isinstance(change, Entry)])  # It alone may refuse.
+        if decision.state is not None:
+            self._keep(store, decision.state.id, decision.state)
+        mail = [self._change(change, sender) for change in decision.changes]
+        self.pushed.extend(Push(push.event, as_told(push.payload)) for push in decision.pushes)
+        for broadcast in (*decision.broadcasts, *(letter for letter in mail if letter is not None)):
+            for listener in self.listeners:
+                listener.hear(broadcast, sender)
+
+    def _change(self, change: Any, sender: Identity) -> Broadcast | None:
+        match change:
+            case Entry():
+                pass  # It went first.
+            case Timer(kind, topic, None):
+                self.timers.pop((topic, kind), None)
+            case Timer(kind, topic, due_at):
+                assert due_at is not None, "the case before this one has those"
+                self.timers[topic, kind] = due_at
+            case Mail():
+                return self._deliver(change)
+            case Spend(amount):
+                self.spent[sender.key_id] += amount
+            case Insert(store, id_, state):
+                assert id_ not in self.states[store], "a new state has a new id"
+                self._keep(store, id_, state)
+            case Save(store, id_, before, state):
+                assert self.states[store][id_] == before, "a save rests on what is stored"
+                self._keep(store, id_, state)
+            case StoreChunk(task_id, direction, seq, chunk):
+                assert seq == len(self.chunks[task_id, direction]), "chunks are appended in order"
+                self.chunks[task_id, direction].append(chunk)
+            case Outcome():
+                self.outcomes.append(change)
+            case _:
+                message = f"an unknown change: {change!r}"
+                raise AssertionError(message)
+        return None
+
+    def _keep(self, store: str, id_: str, state: Any) -> None:
+        stored = msgspec.json.decode(msgspec.json.encode(state), type=type(state))
+        assert stored == state, "a state is read as it was written"
+        self.states[store][id_] = stored
+
+    def _post(self, entries: Iterable[Entry]) -> None:
+        after = defaultdict(int, self.accounts)
+        entries = list(entries)
+        for posting in (posting for entry in entries for posting in entry.postings):
+            after[posting.account] += posting.amount
+            if after[posting.account] < 0 and posting.account != EXTERNAL:
+                raise Conflict("insufficient_balance", "There is not enough money there.", account=posting.account)
+        self.accounts = after
+        self.entries.extend(entries)
+
+    def _deliver(self, mail: Mail) -> Broadcast:
+        message = StoredMessage(
+            id=self.new_id(),
+            to_agent_id=mail.to_agent_id,
+            from_agent_id=mail.from_agent_id,
+            type=mail.type,
+            payload=as_told(mail.payload),
+            inserted_at=self.now,
+        )
+        self._keep("message", message.id, message)
+        return Broadcast(f"messages:{mail.to_agent_id}", "new_message", delivery(message))
+
+
+def _decode(payload: Any, request: Any) -> Any:
+    """The payload as the handler's struct, decoded from JSON as the hub does."""
+    try:
+        return msgspec.json.decode(msgspec.json.encode(payload), type=request)
+    except msgspec.ValidationError as error:
+        raise Invalid("invalid_payload", str(error)) from error
+
+
+def _state(store: str) -> Loader:
+    return lambda world, topic_id, _request, _sender: world.states[store].get(topic_id)
+
+
+def _opening(store: str) -> Loader:
+    def load(world: World, _topic_id: str, request: Any, sender: Identity) -> Opening:
+        pair = (sender.require_agent(), request.provider_agent_id)
+        return Opening(
+            client=world.agent(pair[0]),
+            provider=world.states["agent"].get(pair[1]),
+            open_count=sum(
+                (state.client_agent_id, state.provider_agent_id) == pair and state.status in UNFINISHED[store]
+                for state in world.states[store].values()
+            ),
+        )
+
+    return load
+
+
+def _task_opening(world: World, topic_id: str, request: Any, sender: Identity) -> TaskOpening:
+    session: NegotiationSession | None = world.states["negotiation"].get(request.negotiation_session_id)
+    is_of_it = session is not None and sender.agent_id in {session.client_agent_id, session.provider_agent_id}
+    opening = _opening("task")(world, topic_id, request, sender)
+    return TaskOpening(opening=opening, agreement=session if is_of_it else None)
+
+
+def _stream(direction: str) -> Loader:
+    def load(world: World, topic_id: str, request: Any, _sender: Identity) -> StreamFacts:
+        checksum = StreamChecksum()
+        chunks = world.chunks[topic_id, direction]
+        for chunk in chunks:
+            checksum.update(chunk)
+        seq = getattr(request, "seq", len(chunks))
+        return StreamFacts(
+            task=world.states["task"].get(topic_id),
+            checksum=checksum,
+            stored=chunks[seq] if seq < len(chunks) else None,
+        )
+
+    return load
+
+
+def _mailbox(world: World, topic_id: str, _request: Any, _sender: Identity) -> tuple[StoredMessage, ...]:
+    return tuple(
+        message
+        for message in world.states["message"].values()
+        if message.to_agent_id == topic_id and message.status == "queued"
+    )
+
+
+def _message(world: World, topic_id: str, request: Any, _sender: Identity) -> StoredMessage | None:
+    message: StoredMessage | None = world.states["message"].get(request.message_id)
+    return message if message is not None and message.to_agent_id == topic_id else None
+
+
+LOADERS: dict[str, Loader] = {
+    "task": _state("task"),
+    "task_input": _stream("input"),
+    "task_output": _stream("output"),
+    "task_opening": _task_opening,
+    "negotiation": _state("negotiation"),
+    "opening": _opening("negotiation"),
+    "mailbox": _mailbox,
+    "message": _message,
+}
+"""What the server's loaders of the same names answer."""

@@ -1,0 +1,150 @@
+"""SIGNING.md is true: every example and table in it is compared with the code, and nothing is missing from it."""
+
+import ast
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import crypto
+from crypto import (
+    BadKey,
+    canonical_digest,
+    canonical_json,
+    checksum_of,
+    did_from_public_key,
+    digest,
+    format_public_key,
+    parse_public_key,
+    public_key_of,
+    sign,
+    verify_receipt,
+)
+from crypto.messages import Kind
+
+from .roles import ALICE, BOB, DOMAIN, PLATFORM
+from .signing_vectors import CASES, build_message
+
+PACKAGE = Path(crypto.__file__).parent
+TEXT = (PACKAGE / "SIGNING.md").read_text("utf-8")
+EXAMPLE = re.compile(
+    r"^Example: (.+)\n\n```text\n((?:.+\n)+)```\n\n\| \| \|\n\|---\|---\|\n((?:\|.*\n)+)", re.MULTILINE
+)
+EXAMPLES = {name: (message.removesuffix("\n"), table) for name, message, table in EXAMPLE.findall(TEXT)}
+SECRET_KEYS = {"A": ALICE.secret_key, "B": BOB.secret_key, "P": PLATFORM.secret_key}
+RECEIPT: dict[str, Any] = json.loads(TEXT.split("```json\n")[1].split("```")[0])
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the table that has that first cell in its heading, without the marks of code."""
+    start = TEXT.index(f"\n| {heading} |") + 1
+    table = TEXT[start:].split("\n\n")[0].splitlines()[2:]
+    return [[cell.strip().strip("`") for cell in row.strip("| ").split(" | ")] for row in table]
+
+
+def test_the_examples_are_the_vectors() -> None:
+    assert list(EXAMPLES) == list(CASES)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_bytes_are_what_the_code_makes_in_the_example(name: str) -> None:
+    message, table = EXAMPLES[name]
+    case = CASES[name]
+    built = build_message(case["kind"], DOMAIN, message.split("\n")[3:])
+    signatures = {signer: sign(SECRET_KEYS[signer], built) for signer in case["signatures"]}
+
+    assert built.decode() == message
+    assert table == "".join(
+        (
+            f"| bytes | {len(built)} |\n",
+            f"| digest | `{digest(built)}` |\n",
+            *(f"| signature of {signer} | `{signature}` |\n" for signer, signature in signatures.items()),
+        )
+    )
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_there_is_a_chapter_with_the_fields_and_an_example_of(kind: Kind) -> None:
+    chapter = TEXT.split(f"\n### `{kind}`\n")[1].split("\n#")[0]
+    fields = re.search(r"^Fields: (.*?)\.\n\n", chapter, re.MULTILINE | re.DOTALL)
+    messages = [message.split("\n") for name, (message, _) in EXAMPLES.items() if f"Example: {name}\n" in chapter]
+
+    assert fields
+    assert messages
+    assert {message[2] for message in messages} == {kind}
+    assert {len(message) - 3 for message in messages} == {len(fields[1].split(", "))}
+
+
+def test_the_keys_are_those_of_the_secret_seeds() -> None:
+    for name, seed, public_key, did in rows("key"):
+        assert bytes.fromhex(seed) == SECRET_KEYS[name]
+        assert format_public_key(public_key_of(bytes.fromhex(seed))) == public_key
+        assert did_from_public_key(public_key_of(bytes.fromhex(seed))) == did
+
+
+def test_the_unsafe_points_are_refused_as_keys() -> None:
+    points = [bytes.fromhex(point) for point, _ in rows("refused as a key, hex")]
+
+    assert len(set(points)) == 14
+    for point in points:
+        with pytest.raises(BadKey):
+            parse_public_key(format_public_key(point))
+
+
+def test_the_canonical_json_is_that_of_the_values() -> None:
+    examples = rows("value")
+
+    assert len(examples) > 3
+    for value, canonical in examples:
+        assert canonical_json(json.loads(value)).decode("utf-8") == canonical
+
+
+def test_the_checksums_are_those_of_the_chunks() -> None:
+    for chunks, size, checksum in rows("chunks"):
+        stream = checksum_of(re.findall(rb"hello |world", chunks.encode()))
+        assert (str(stream.size), stream.hexdigest()) == (size, checksum)
+
+
+def test_the_receipt_verifies_and_is_signed_by_the_example_keys() -> None:
+    report = verify_receipt(
+        RECEIPT, platform_key=PLATFORM.public_key, client_key=ALICE.public_key, provider_key=BOB.public_key
+    )
+
+    assert report.unproven == ()
+    assert f"canonical digest `{canonical_digest(RECEIPT['document'])}`" in TEXT
+
+
+@pytest.mark.parametrize(
+    ("chapter", "members"),
+    [
+        ("## Receipts", RECEIPT.keys()),
+        ("### The document of an `agreement`", RECEIPT["document"].keys()),
+    ],
+    ids=["receipt", "agreement"],
+)
+def test_the_members_of_a_receipt_are_all_listed(chapter: str, members: set[str]) -> None:
+    table = TEXT.split(f"\n{chapter}\n")[1].split("\n| member | meaning |\n")[1].split("\n\n")[0]
+
+    assert set(re.findall(r"`(\w+)`", "".join(row.split(" | ")[0] for row in table.splitlines()[1:]))) == set(members)
+
+
+def test_the_checks_of_a_receipt_are_those_that_the_code_names() -> None:
+    named = {
+        keyword.value.value
+        for path in PACKAGE.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call)
+        for keyword in node.keywords
+        if keyword.arg == "check" and isinstance(keyword.value, ast.Constant)
+    }
+
+    assert {check for check, _ in rows("check")} == named
+
+
+def test_every_reason_of_a_refusal_by_a_format_is_named() -> None:
+    for reason in ("invalid_public_key", "invalid_signature", "invalid_document", "invalid_receipt"):
+        assert f"`{reason}`" in TEXT
+    for reason in ("nonce_replayed", "nonce_gap", "checksum_mismatch", "size_mismatch"):
+        assert f"`{reason}`" in TEXT
