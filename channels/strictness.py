@@ -24,38 +24,44 @@ class TooLoose(ValueError):
         self.problem = problem
 
 
-def require_strict(raw: bytes, *, levels_max: int | None = LEVELS_MAX) -> None:
+def require_strict(raw: bytes) -> None:
     """Refuse repeated keys, too many levels, integers beyond ±(2^53-1), NaN and infinities, and what is no JSON.
-
-    Args:
-        raw: JSON text in UTF-8.
-        levels_max: How deep arrays and objects may stand inside each other. None checks the outermost object's keys
-            alone: the rest is checked when its type is known.
 
     Raises:
         TooLoose: With the field, as far as it is known.
     """
     try:
         text = raw.decode()
-        if levels_max is None:
-            _require_once(_OUTER.decode(text))
-            return
-        _require_levels(raw, levels_max)
+        _require_levels(raw)
         _STRICT.decode(text)
     except UnicodeDecodeError as error:
         raise TooLoose("payload", "text is UTF-8") from error
-    except (json.JSONDecodeError, RecursionError) as error:
+    except json.JSONDecodeError as error:
         raise TooLoose("payload", f"no JSON: {error}") from error
 
 
-def _require_levels(raw: bytes, levels_max: int) -> None:
-    if raw.count(b"[") + raw.count(b"{") <= levels_max:
+def require_distinct_keys(text: str | bytes) -> None:
+    """Refuse a repeated key of the outermost object; what stands inside is checked when its type is known.
+
+    Args:
+        text: A JSON object.
+
+    Raises:
+        TooLoose: With the key.
+        RecursionError: It is nested deeper than this machine reads.
+    """
+    members: list[tuple[str, Any]] = _OUTER.decode(text if isinstance(text, str) else text.decode())
+    _require_once(members)
+
+
+def _require_levels(raw: bytes) -> None:
+    if raw.count(b"[") + raw.count(b"{") <= LEVELS_MAX:
         return
     level = 0
     for bracket in _BRACKET.findall(_STRING.sub(b"", raw)):
         level += 1 if bracket in b"[{" else -1
-        if level > levels_max:
-            raise TooLoose("payload", f"at most {levels_max} levels of arrays and objects")
+        if level > LEVELS_MAX:
+            raise TooLoose("payload", f"at most {LEVELS_MAX} levels of arrays and objects")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -65,9 +71,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _require_once(pairs: Any) -> None:
-    if not isinstance(pairs, list):
-        return
+def _require_once(pairs: list[tuple[str, Any]]) -> None:
     seen: set[str] = set()
     for name, _ in pairs:
         if name in seen:

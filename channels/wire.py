@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from channels.strictness import TooLoose, require_strict
+from channels.strictness import TooLoose, require_distinct_keys, require_strict
 
 PHX_JOIN: Final = "phx_join"
 PHX_LEAVE: Final = "phx_leave"
@@ -127,7 +127,7 @@ def decode_frame(vsn: Vsn, message: str | bytes) -> Frame:
     try:
         parts = _decode_v2(message) if vsn is Vsn.V2 else _decode_v1(message)
         if vsn is Vsn.V1:
-            require_strict(message if isinstance(message, bytes) else message.encode(), levels_max=None)
+            require_distinct_keys(message)
     except (msgspec.DecodeError, RecursionError, UnicodeError, TooLoose) as error:
         raise BadFrame(str(error)) from error
     for part in (parts.topic, parts.event):

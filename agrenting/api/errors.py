@@ -10,18 +10,17 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 import msgspec
-import structlog
-from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
 from agrenting.db.commit import StorageUnavailable
 from agrenting.ids import new_id
-from channels.errors import Conflict, Forbidden, NotFound, RateLimited, Refusal, TooLarge, Unauthorized
+from channels.errors import Invalid, NotFound, RateLimited, Refusal, TooLarge, Unauthorized
 from channels.wire import InvalidPayload
 
-log = structlog.get_logger(__name__)
-
 JSON: Final = "application/json"
+THE_WHOLE: Final = "payload"
+"""What `InvalidPayload` calls the whole of what was sent."""
+
 UNAUTHORIZED, FORBIDDEN, NOT_FOUND, METHOD_NOT_ALLOWED, CONFLICT = 401, 403, 404, 405, 409
 MALFORMED, GONE, TOO_LARGE, UNSUPPORTED, INVALID, LOCKED, TOO_MANY = 400, 410, 413, 415, 422, 423, 429
 CRASHED, UNAVAILABLE = 500, 503
@@ -153,8 +152,8 @@ def as_refusal(error: Exception, *, allow: tuple[str, ...], body_bytes_max: int)
     return Malformed("malformed", error.detail)
 
 
-def _invalid_payload(error: InvalidPayload) -> Refusal:
+def _invalid_payload(error: InvalidPayload) -> Invalid:
     """A body or query that does not fit its type, as every other refusal."""
-    refused = Refusal(error.reason, str(error), field=error.field)
-    refused.kind = "invalid"
-    return refused
+    if error.field == THE_WHOLE:
+        return Invalid(error.reason, error.problem)
+    return Invalid(error.reason, str(error), field=error.field)

@@ -69,7 +69,13 @@ class TestIdentity:
         refusal = refused(reader.require_scope, "tasks")
         assert (refusal.kind, refusal.reason, refusal.context) == ("forbidden", "missing_scope", {"scope": "tasks"})
 
+    def test_the_scopes_are_the_documented_ones(self) -> None:
+        assert ", ".join(SCOPES) == (
+            "agents:read, discover, negotiate, tasks, payments, messages, contacts, rooms, analytics, admin"
+        )
+
     def test_an_ordinary_key_can_do_all_but_administer(self) -> None:
+        assert not JOHN.is_operator
         assert {*SCOPES} - {*AGENT_SCOPES} == {"admin"}
         assert refused(JOHN.require_scope, "admin").reason == "missing_scope"
 

@@ -5,9 +5,9 @@ import random
 
 import pytest
 
+from agrenting.config import load_settings
 from agrenting.db import ledger
 from agrenting.folder import Folder
-from agrenting.config import load_settings
 from tests.system.deals import Deal
 from tests.system.harness import AgentAccount, MarketProcess
 
@@ -46,7 +46,7 @@ async def deal_for_ever(market: MarketProcess, client: AgentAccount, provider: A
 
 async def kill_again_and_again(market: MarketProcess, kills: int, seed: int) -> None:
     """The test itself, for so many kills."""
-    chance = random.Random(seed)  # noqa: S311 - the moments of the kills, not secrets
+    chance = random.Random(seed)
     accounts = pairs(market)
     done: list[Deal] = []
     dealing = [asyncio.create_task(deal_for_ever(market, *pair, done)) for pair in accounts]

@@ -42,9 +42,7 @@ async def push(client: PHXChannelsClient, topic: str, event: str, payload: dict[
 
 def connect(market: MarketProcess, key: str, version: PhoenixChannelsProtocolVersion, **options: Any) -> Any:
     address = market.url.replace("http", "ws", 1) + "/socket/websocket"
-    return PHXChannelsClient(
-        address, key, protocol_version=version, additional_headers={"x-api-key": key}, **options
-    )
+    return PHXChannelsClient(address, key, protocol_version=version, additional_headers={"x-api-key": key}, **options)
 
 
 @pytest.mark.parametrize("version", [V2, V1])
@@ -85,10 +83,10 @@ async def test_the_pypi_client_reconnects_and_rejoins_after_the_server_was_kille
     async def reconnected() -> None:
         back.set()
 
-    policy = ReconnectPolicy(base_delay_s=0.05, max_delay_s=0.2, rapid_first_min_delay_s=0.05, rapid_second_min_delay_s=0.05)
-    async with connect(
-        market, account.api_key, version, on_reconnect=reconnected, reconnect_policy=policy
-    ) as client:
+    policy = ReconnectPolicy(
+        base_delay_s=0.05, max_delay_s=0.2, rapid_first_min_delay_s=0.05, rapid_second_min_delay_s=0.05
+    )
+    async with connect(market, account.api_key, version, on_reconnect=reconnected, reconnect_policy=policy) as client:
         await client.subscribe_to_topic("room:py", heard.callback)
         market.kill()
         market.start(port=port)
@@ -106,5 +104,3 @@ async def test_a_denied_topic_and_a_wrong_key_are_told_to_the_pypi_client(market
     with pytest.raises(PHXConnectionError):
         async with connect(market, "agk_wrong", V2, auto_reconnect=False):
             pass
-
-

@@ -1,0 +1,208 @@
+"""The walk of a request: who asks → how often → may they → the body → the key → the handler → the answer.
+
+One function walks it for every operation; the first thing that does not fit ends it with that refusal.
+"""
+
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qs
+
+import msgspec
+from litestar import Request, Response
+from litestar.exceptions import InternalServerException
+from litestar.handlers import HTTPRouteHandler
+
+from agrenting.api import credentials
+from agrenting.api.call import Call, Raw
+from agrenting.api.credentials import Headers, read_headers
+from agrenting.api.errors import JSON, Malformed, MethodNotAllowed, UnsupportedMediaType
+from agrenting.api.idempotency import HEADERS, InFlight, KeyedRequest, Replay, fingerprint_of, parse_key
+from agrenting.api.operation import Callers, Operation
+from agrenting.api.paging import Page
+from channels.errors import Forbidden, Invalid
+from channels.identity import Identity
+from channels.wire import decode_payload
+
+if TYPE_CHECKING:
+    from agrenting.server import Server
+
+QUERY_FIELDS_MAX: Final = 64
+REPLAYED: Final = "Idempotency-Replayed"
+AnyRequest = Request[Any, Any, Any]
+
+
+class Door:
+    """Serves operations on one server.
+
+    Args:
+        server: It need not have started yet.
+    """
+
+    def __init__(self, server: "Server") -> None:
+        self._server = server
+        self._in_flight = InFlight()
+
+    def handler(self, operation: Operation) -> HTTPRouteHandler:
+        """An operation as Litestar routes to it."""
+
+        async def serve(request: AnyRequest) -> Response[bytes]:
+            return await self._serve(operation, request)
+
+        route = HTTPRouteHandler(
+            operation.full_path.replace("{id}", "{id:str}"),
+            http_method=operation.method,  # type: ignore[arg-type] # The four that Noun declares.
+            status_code=operation.status,
+            name=f"{operation.method} {operation.full_path}",
+            include_in_schema=False,
+        )
+        return route(serve)
+
+    async def _serve(self, operation: Operation, request: AnyRequest) -> Response[bytes]:
+        headers = read_headers(request.scope)
+        caller = await self._admit(operation, request, headers)
+        raw = b"" if operation.body is None else await _read_body(request, headers)
+        if caller is not None and operation.rate == "stream":
+            self._server.hub.agent_buckets["stream"].take(caller.id, float(len(raw)))
+        given: dict[str, Any] = {}
+        if operation.query is not None:
+            given["query"] = parse_query(request.scope["query_string"], operation.query)
+        if operation.body is not None:
+            raw = raw or _empty_body(operation)
+            given["body"] = parse_body(raw, operation.body)
+        keyed = _keyed(operation, request, headers, caller, raw)
+        call = Call(
+            self._server,
+            operation,
+            caller=caller,
+            id_=str(request.path_params.get("id", "")),
+            accept=",".join(headers.get("accept", [])).lower(),
+            keyed=keyed,
+        )
+        with self._in_flight.claim(keyed):
+            return as_response(await operation.run(call, **given), operation)
+
+    async def _admit(self, operation: Operation, request: AnyRequest, headers: Headers) -> Identity | None:
+        """Who asks, once that is known to be somebody who may.
+
+        Raises:
+            Unauthorized, Forbidden, RateLimited: Who asks may not, or not now.
+        """
+        if operation.callers is Callers.ANYBODY:
+            return None
+        address = request.client.host if request.client else ""
+        caller = await credentials.authenticate(self._server, headers, address=address)
+        request.scope["state"]["caller"] = caller.handle
+        if operation.rate != "stream":
+            self._server.hub.agent_buckets[operation.rate].take(caller.id)
+        require_caller(operation, caller)
+        return caller
+
+
+def require_caller(operation: Operation, caller: Identity) -> None:
+    """Refuse who may not call an operation.
+
+    Raises:
+        Forbidden: `agent_required`, `user_required`, `operator_required`, `missing_scope`.
+    """
+    if operation.callers is Callers.AGENT:
+        caller.require_agent()
+    if operation.callers in {Callers.USER, Callers.OPERATOR} and caller.kind != "user":
+        raise Forbidden("user_required", "This is for people: use a user's key, without X-Agent-Id.")
+    if operation.callers is Callers.OPERATOR and not caller.is_operator:
+        raise Forbidden("operator_required", "This is for operators: use an operator's key with the scope admin.")
+    for scope in operation.scopes:
+        caller.require_scope(scope)
+
+
+async def refuse_method(request: AnyRequest) -> Response[bytes]:
+    """Answer OPTIONS like every other method that an address does not have."""
+    raise MethodNotAllowed("method_not_allowed", "This address does not answer this method.", allow=())
+
+
+async def _read_body(request: AnyRequest, headers: Headers) -> bytes:
+    """A JSON body.
+
+    Raises:
+        UnsupportedMediaType: `unsupported_media_type`.
+        Malformed: `malformed`: the client is gone before it was whole.
+    """
+    for value in headers.get("content-type", []):
+        media_type = value.partition(";")[0].strip().lower()
+        if media_type != JSON and not (media_type.startswith("application/") and media_type.endswith("+json")):
+            raise UnsupportedMediaType("unsupported_media_type", f"Bodies are JSON: send Content-Type: {JSON}.")
+    try:
+        return await request.body()
+    except InternalServerException as error:
+        raise Malformed("malformed", "The connection ended before the body did.") from error
+
+
+def _empty_body(operation: Operation) -> bytes:
+    if operation.needs_body:
+        raise Malformed("malformed", "This needs a JSON body.")
+    return b"{}"
+
+
+def parse_body(raw: bytes, type_: Any) -> Any:
+    """A JSON body as its type.
+
+    Raises:
+        Malformed: `malformed`: it is no JSON.
+        InvalidPayload: It does not fit the type, or is JSON that two readers could take for two things.
+    """
+    try:
+        msgspec.json.decode(raw)
+    except RecursionError:
+        pass  # It is JSON as far as it was read; how deep it may nest is said below.
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Malformed("malformed", f"The body is no JSON: {error}") from error
+    return decode_payload(msgspec.Raw(raw), type_)
+
+
+def parse_query(raw: bytes, type_: Any) -> Any:
+    """A query as its type; parameters that it does not have are ignored.
+
+    Raises:
+        Malformed: `malformed`: it cannot be read.
+        Invalid: `invalid_payload`, with the parameter.
+    """
+    try:
+        given = parse_qs(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=QUERY_FIELDS_MAX)
+    except ValueError as error:
+        raise Malformed("malformed", "The address's query cannot be read.") from error
+    fields: dict[str, Any] = {}
+    for field in msgspec.structs.fields(type_):
+        values = given.get(field.encode_name)
+        if values is None:
+            continue
+        if field.type == tuple[str, ...]:
+            fields[field.encode_name] = values
+        elif len(values) > 1:
+            raise Invalid("invalid_payload", "A parameter stands once.", field=field.encode_name)
+        else:
+            fields[field.encode_name] = values[0]
+    try:
+        return msgspec.convert(fields, type_, strict=False)
+    except msgspec.ValidationError as error:
+        problem, _, path = str(error).partition(" - at `$.")
+        raise Invalid("invalid_payload", problem, field=path.rstrip("`")) from error
+
+
+def _keyed(
+    operation: Operation, request: AnyRequest, headers: Headers, caller: Identity | None, raw: bytes
+) -> KeyedRequest | None:
+    if not operation.takes_key or caller is None:
+        return None
+    offered = [value for name in HEADERS for value in headers.get(name, [])]
+    key = parse_key(offered, is_required=operation.needs_key)
+    if key is None:
+        return None
+    return KeyedRequest(caller=caller.id, path=request.scope["path"], key=key, fingerprint=fingerprint_of(raw))
+
+
+def as_response(answer: Any, operation: Operation) -> Response[bytes]:
+    """What a handler answered, in the envelope."""
+    if isinstance(answer, Raw):
+        return Response(answer.content, media_type=answer.media_type, headers=answer.headers)
+    if isinstance(answer, Replay):
+        return Response(answer.body, media_type=JSON, status_code=answer.status, headers={REPLAYED: "true"})
+    body = {"data": answer.items, "metadata": answer.metadata} if isinstance(answer, Page) else {"data": answer}
+    return Response(msgspec.json.encode(body), media_type=JSON, status_code=operation.status)

@@ -1,0 +1,149 @@
+"""Operations: what is said of each address beside its code, in one place: who may call it, with what, and what it answers.
+
+The walk to the handler (door.py) and the OpenAPI document (document.py) both follow these declarations, so that the one
+cannot say what the other does not do.
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from enum import Enum
+from typing import Any, Final, TypeVar, get_type_hints
+
+import msgspec
+
+from agrenting.api.paging import PageQuery
+
+Run = Callable[..., Awaitable[Any]]
+F = TypeVar("F", bound=Run)
+
+ROOT: Final = "/api/v1"
+OK, CREATED = 200, 201
+
+
+class Callers(Enum):
+    """Who may call."""
+
+    ANYBODY = "anybody"
+    """Also without a credential."""
+    KNOWN = "known"
+    AGENT = "agent"
+    USER = "user"
+    OPERATOR = "operator"
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """One address and method.
+
+    Args:
+        run: Takes the call, and as `body` and `query` what its own annotations name; answers the data.
+        noun: The heading that it stands under in the document.
+        method: GET, POST, PATCH or DELETE.
+        path: Below the root, with `{id}` for an id.
+        callers: Who may call.
+        scopes: What the caller's key must have.
+        body: The type of the body; None for none.
+        query: The type of the query; None for none.
+        answer: The type of the data; several where it depends; None for an answer that is no JSON.
+        is_page: The answer is a page of such data.
+        status: Of a good answer.
+        errors: Status → reasons, beside those that follow from all the rest.
+        secrets: Fields of the answer that are shown once, and null in a replay.
+        takes_key: Whether it takes an idempotency key.
+        needs_key: Whether it is only served with one.
+        rate: The class of its rate limit; `stream` counts bytes.
+        files: Other forms of the answer, by media type.
+        is_rooted: Its path is below the root, and not one of the server itself.
+    """
+
+    run: Run
+    noun: str
+    method: str
+    path: str
+    callers: Callers = Callers.KNOWN
+    scopes: tuple[str, ...] = ()
+    body: Any = None
+    query: Any = None
+    answer: Any = None
+    is_page: bool = False
+    status: int = OK
+    errors: Mapping[int, str] = {}
+    secrets: tuple[str, ...] = ()
+    takes_key: bool = False
+    needs_key: bool = False
+    rate: str = "control"
+    files: Mapping[str, str] = {}
+    is_rooted: bool = True
+
+    @property
+    def full_path(self) -> str:
+        """The path from the server's root."""
+        return ROOT + self.path if self.is_rooted else self.path
+
+    @property
+    def name(self) -> str:
+        """Unique among operations: the handler's name, and for another address of the same handler that too."""
+        return self.run.__name__
+
+    @property
+    def needs_body(self) -> bool:
+        """Whether an empty body is no body: it has fields that must be sent."""
+        return self.body is not None and any(field.required for field in msgspec.structs.fields(self.body))
+
+    @property
+    def docs(self) -> tuple[str, str]:
+        """One line, and what more there is to say."""
+        summary, _, more = (inspect.getdoc(self.run) or "").partition("\n")
+        return summary.rstrip("."), more.strip()
+
+
+class Noun:
+    """The operations of one noun, in the order in which they are declared.
+
+    Args:
+        name: As it stands in the document.
+        about: One sentence.
+        is_rooted: False for addresses of the server itself, beside the API's root.
+    """
+
+    def __init__(self, name: str, about: str, *, is_rooted: bool = True) -> None:
+        self.name = name
+        self.about = about
+        self.operations: list[Operation] = []
+        self._is_rooted = is_rooted
+
+    def get(self, path: str, **declared: Any) -> Callable[[F], F]:
+        """Declare a question."""
+        return self._declare("GET", path, declared)
+
+    def post(self, path: str, **declared: Any) -> Callable[[F], F]:
+        """Declare what makes or does something; with a caller, it takes an idempotency key."""
+        takes_key = declared.get("callers") is not Callers.ANYBODY
+        return self._declare("POST", path, {"takes_key": takes_key, **declared})
+
+    def patch(self, path: str, **declared: Any) -> Callable[[F], F]:
+        """Declare what changes something."""
+        return self._declare("PATCH", path, declared)
+
+    def delete(self, path: str, **declared: Any) -> Callable[[F], F]:
+        """Declare what ends something."""
+        return self._declare("DELETE", path, declared)
+
+    def _declare(self, method: str, path: str, declared: dict[str, Any]) -> Callable[[F], F]:
+        def declare(run: F) -> F:
+            types = get_type_hints(run)
+            query = types.get("query")
+            is_page = query is not None and issubclass(query, PageQuery)
+            operation = Operation(
+                run=run,
+                noun=self.name,
+                method=method,
+                path=path,
+                body=types.get("body"),
+                query=query,
+                is_rooted=self._is_rooted,
+                **{"is_page": is_page, **declared},
+            )
+            self.operations.append(operation)
+            return run
+
+        return declare
