@@ -26,5 +26,3 @@ def announce(tx: WriterTx, announcement: Announcement, *, now_ms: int) -> None:
         body=msgspec.json.encode(announcement).decode(),
         now=now_ms,
     )
-
-

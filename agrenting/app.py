@@ -1,6 +1,6 @@
 """create_app: the Litestar application around a server: sockets, REST, health, metrics, and the API's own page."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -28,17 +28,13 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
     server = Server(settings, clock)
 
     @asynccontextmanager
-    async def lifespan(_app: Litestar) -> AsyncIterator[None]:
+    async def lifespan(_app: Litestar) -> AsyncGenerator[None, None]:
         async with server:
             yield
 
-    rest = rest_options(server)
-    return Litestar(
-        **{**rest, "route_handlers": [*rest["route_handlers"], _socket_handler(server)]},
-        lifespan=[lifespan],
-        logging_config=None,
-        state=State({"server": server}),
-    )
+    options: dict[str, Any] = rest_options(server)
+    options["route_handlers"] = [*options["route_handlers"], _socket_handler(server)]
+    return Litestar(**options, lifespan=[lifespan], logging_config=None, state=State({"server": server}))
 
 
 def _socket_handler(server: Server) -> ASGIRouteHandler:

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         overrides = {name: getattr(chosen, name, None) for name in ("data_dir", "host", "port")}
-        answer = chosen.run(chosen, load_settings(overrides))
+        answer: commands.Answer | int = chosen.run(chosen, load_settings(overrides))
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:

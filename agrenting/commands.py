@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -292,6 +292,12 @@ def verify(chosen: argparse.Namespace, _settings: Settings) -> Answer:
     return Answer("\n".join(lines), {"ok": is_good, "documents": documents}, exit_code=0 if is_good else 1)
 
 
+def _unwrapped(document: Any) -> Any:
+    """A receipt itself, also where it was saved as REST wraps it: `{"data": receipt}`."""
+    fields = cast("dict[str, Any]", document) if isinstance(document, dict) else {}
+    return fields["data"] if "data" in fields and "kind" not in fields else document
+
+
 def _read_receipt(path: Path) -> bytes:
     if path.stat().st_size > RECEIPT_BYTES_MAX:
         raise CommandError(f"larger than {RECEIPT_BYTES_MAX} bytes")
@@ -300,9 +306,7 @@ def _read_receipt(path: Path) -> bytes:
 
 def _verify(path: Path, platform_key: bytes | None) -> dict[str, Any]:
     try:
-        document = msgspec.json.decode(_read_receipt(path))
-        if isinstance(document, dict) and "data" in document and "kind" not in document:
-            document = document["data"]  # As REST wraps it.
+        document = _unwrapped(msgspec.json.decode(_read_receipt(path)))
         report = verify_receipt(document, platform_key=platform_key)
     except (OSError, msgspec.DecodeError, RecursionError, ReceiptError, CommandError) as error:
         return {"file": str(path), "ok": False, "error": " ".join(str(error).split())}

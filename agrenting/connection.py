@@ -9,7 +9,7 @@ and other topics never wait.
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 import structlog
@@ -212,6 +212,7 @@ class Connection:
 
     def _join_settled(self, join: Join, route: Route, done: Done | None, error: Exception | None) -> None:
         if not self.is_open or not self._is_joining(join):
+            self.hub.join_came_to_nothing(join.topic, self.identity)
             return  # It has timed out, or the socket is gone.
         self._joined(join, route, done, error)
         self._resume(join.topic)
@@ -240,7 +241,8 @@ class Connection:
 
     def _refuse_join(self, join: Join, response: Any) -> None:
         self.session.refuse(join)
-        reason = response.get("reason", "refused") if isinstance(response, dict) else "refused"
+        fields = cast("dict[str, Any]", response) if isinstance(response, dict) else {}
+        reason: str = fields.get("reason", "refused")
         self.hub.count("join", join.topic, reason)
         log.info("join_refused", topic=join.topic, agent=self.identity.handle, reason=reason)
         join_ref = None if reason == "unmatched topic" else join.join_ref

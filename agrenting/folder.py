@@ -4,7 +4,7 @@ Every change is one transaction on the same file; a running server is told what 
 in that same transaction (foreign.py).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -35,7 +35,7 @@ class Folder:
         return self.settings.database_path
 
     @contextmanager
-    def transaction(self) -> Iterator[WriterTx]:
+    def transaction(self) -> Generator[WriterTx, None, None]:
         """A writing transaction, durable when the block ends well, undone when it raises."""
         with closing(open_writer(self.path, busy_timeout_s=self.settings.busy_timeout_s)) as connection:
             connection.execute("BEGIN IMMEDIATE")

@@ -22,6 +22,7 @@ from agrenting.rates import Buckets, TokenBucket
 from channels import discovery
 from channels.contacts import Party
 from channels.handlers import Audience, Broadcast, Track, UpdateMeta
+from channels.identity import Identity
 from channels.presence import Diff, Presence, filter_diff
 from channels.routes import Routes
 from channels.wire import Outgoing
@@ -181,7 +182,7 @@ class Hub:
             for key in diff.leaves:
                 if key not in topic.presence:
                     topic.parties.pop(key, None)
-                    self._note_gone(topic, key)
+                    self._note_gone(topic.name, key)
         if not topic.subscribers:
             del self.topics[subscription.topic]
 
@@ -268,9 +269,14 @@ class Hub:
                     seen = Outgoing(topic.name, PRESENCE_DIFF, part)
             connection.send(seen.frame_for(connection.vsn, subscription.joined.join_ref))
 
-    def _note_gone(self, topic: Topic, agent_id: str) -> None:
+    def join_came_to_nothing(self, topic: str, identity: Identity) -> None:
+        """A join was decided for a socket that is gone: whoever it made present is not."""
+        if identity.agent_id is not None:
+            self._note_gone(topic, identity.agent_id)
+
+    def _note_gone(self, topic: str, agent_id: str) -> None:
         """The last presence of an agent has left discovery: from now on it is found as offline."""
-        if topic.name == discovery.TOPIC:
+        if topic == discovery.TOPIC and not self.is_draining:  # The next start finds nobody online anyway.
             self.spawn(self._note(agent_id))
 
     async def _note(self, agent_id: str) -> None:

@@ -23,7 +23,7 @@ def fix_market(tx: WriterTx, settings: Settings) -> Market:
         "currency": settings.currency,
         "exponent": str(settings.exponent),
     }
-    fixed = dict(tx.all("SELECT name, value FROM market"))
+    fixed = _fixed(tx)
     if not fixed:
         fixed = {**wanted, "signing_domain": settings.signing_domain or str(uuid.uuid4())}
         for name, value in fixed.items():
@@ -36,7 +36,11 @@ def fix_market(tx: WriterTx, settings: Settings) -> Market:
 
 def read_market(tx: Tx, settings: Settings) -> Market:
     """The deployment's market as it was fixed."""
-    return _market({row[0]: row[1] for row in tx.all("SELECT name, value FROM market")}, settings)
+    return _market(_fixed(tx), settings)
+
+
+def _fixed(tx: Tx) -> dict[str, str]:
+    return {row[0]: row[1] for row in tx.all("SELECT name, value FROM market")}
 
 
 def _market(fixed: dict[str, str], settings: Settings) -> Market:

@@ -90,10 +90,12 @@ class Server:
         agents.all_offline(tx)
         return fix_market(tx, self.settings)
 
+    def _forget(self, tx: WriterTx) -> None:
+        people.delete_expired(tx, self.clock())
+
     async def _forget_for_ever(self) -> None:
         while True:
-            now = self.clock()
-            await self.database.write(lambda tx, now=now: people.delete_expired(tx, now))
+            await self.database.write(self._forget)
             await asyncio.sleep(FORGET_EVERY.total_seconds())
 
 

@@ -74,8 +74,11 @@ class Timers:
             await self._engine.change(lambda tx: (None, self._decide(tx, topic, kind)))
         except Exception:
             log.exception("timer_failed", topic=topic, timer=kind)
-            later = Timer(kind, topic, self._engine.clock() + timedelta(seconds=RETRY_AFTER_S))
-            await self._engine.change(lambda tx: (set_timer(tx, later), ()))
+            await self._engine.change(lambda tx: (None, self._put_off(tx, topic, kind)))
+
+    def _put_off(self, tx: WriterTx, topic: str, kind: str) -> tuple[Broadcast, ...]:
+        set_timer(tx, Timer(kind, topic, self._engine.clock() + timedelta(seconds=RETRY_AFTER_S)))
+        return ()
 
     def _decide(self, tx: WriterTx, topic: str, kind: str) -> tuple[Broadcast, ...]:
         row = tx.one("SELECT due_at FROM timers WHERE topic = :topic AND kind = :kind", topic=topic, kind=kind)

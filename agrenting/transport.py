@@ -60,7 +60,7 @@ class HubProtocol(WebSocketsSansIOProtocol):
     def serve(self, on_message: OnMessage) -> None:
         """From now on hand every message to `on_message`, at once."""
         self._on_message = on_message
-        disconnects = []
+        disconnects: list[Any] = []
         while not self.queue.empty():  # What came together with the handshake.
             event: Any = self.queue.get_nowait()
             if event["type"] == "websocket.receive":

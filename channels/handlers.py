@@ -230,7 +230,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     state: Any = None
-    reply: Any = msgspec.field(default_factory=dict)
+    reply: Any = msgspec.field(default_factory=dict[str, Any])
     is_error: bool = False
     pushes: tuple[Push, ...] = ()
     broadcasts: tuple[Broadcast, ...] = ()

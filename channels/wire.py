@@ -238,13 +238,14 @@ def decode_payload(payload: msgspec.Raw | bytes, type_: type[T]) -> T:
     raw = bytes(memoryview(payload))
     try:
         require_strict(raw)
-        return _decoder(type_).decode(raw)
+        decoded: T = _decoder(type_).decode(raw)
     except TooLoose as error:
         raise InvalidPayload(error.field, error.problem) from error
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from error
     except msgspec.DecodeError as error:
         raise InvalidPayload("payload", str(error)) from error
+    return decoded
 
 
 def _invalid(sentence: str) -> InvalidPayload:
@@ -258,7 +259,7 @@ def _invalid(sentence: str) -> InvalidPayload:
 
 
 @lru_cache(maxsize=1_024)
-def _decoder(type_: type[T]) -> msgspec.json.Decoder[T]:
+def _decoder(type_: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(type_)
 
 

@@ -3,18 +3,21 @@
 One function walks it for every operation; the first thing that does not fit ends it with that refusal.
 """
 
+import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs
 
 import msgspec
 from litestar import Request, Response
-from litestar.exceptions import InternalServerException
+from litestar.exceptions import InternalServerException, MethodNotAllowedException
 from litestar.handlers import HTTPRouteHandler
+from litestar.utils import normalize_path
 
 from agrenting.api import credentials
 from agrenting.api.call import Call, Raw
 from agrenting.api.credentials import Headers, read_headers
-from agrenting.api.errors import JSON, Malformed, MethodNotAllowed, UnsupportedMediaType
+from agrenting.api.errors import JSON, Malformed, UnsupportedMediaType
 from agrenting.api.idempotency import HEADERS, InFlight, KeyedRequest, Replay, fingerprint_of, parse_key
 from agrenting.api.operation import Callers, Operation
 from agrenting.api.paging import Page
@@ -97,6 +100,38 @@ class Door:
         return caller
 
 
+class Addresses:
+    """Which path answers which methods."""
+
+    def __init__(self, operations: Iterable[Operation]) -> None:
+        self._methods: dict[str, set[str]] = {}
+        for operation in operations:
+            self._methods.setdefault(operation.full_path, set()).add(operation.method)
+        self._patterns = [
+            (re.compile(re.escape(path).replace(r"\{id\}", "[^/]+")), tuple(sorted(methods)))
+            for path, methods in self._methods.items()
+        ]
+
+    def methods(self, path: str) -> tuple[str, ...]:
+        """The methods that a path answers, in order; none for an unknown one."""
+        normal = normalize_path(path)
+        # A plain path goes before one with an id in its place, as in routing.
+        found = [methods for pattern, methods in self._patterns if pattern.fullmatch(normal)]
+        plain = self._methods.get(normal)
+        return tuple(sorted(plain)) if plain else next(iter(found), ())
+
+    def options_handlers(self) -> list[HTTPRouteHandler]:
+        """Answers to OPTIONS, as to every other method that a path does not have; CORS has its own, before these."""
+        return [
+            HTTPRouteHandler(path.replace("{id}", "{id:str}"), http_method="OPTIONS", include_in_schema=False)(_refuse)
+            for path in self._methods
+        ]
+
+
+async def _refuse() -> Response[bytes]:
+    raise MethodNotAllowedException
+
+
 def require_caller(operation: Operation, caller: Identity) -> None:
     """Refuse who may not call an operation.
 
@@ -111,11 +146,6 @@ def require_caller(operation: Operation, caller: Identity) -> None:
         raise Forbidden("operator_required", "This is for operators: use an operator's key with the scope admin.")
     for scope in operation.scopes:
         caller.require_scope(scope)
-
-
-async def refuse_method(request: AnyRequest) -> Response[bytes]:
-    """Answer OPTIONS like every other method that an address does not have."""
-    raise MethodNotAllowed("method_not_allowed", "This address does not answer this method.", allow=())
 
 
 async def _read_body(request: AnyRequest, headers: Headers) -> bytes:

@@ -98,7 +98,8 @@ def set_presence(tx: WriterTx, agent_id: str, presence: str) -> None:
     """Note an agent as online, busy, away or offline, so that `discover` puts it in its place."""
     tx.run("UPDATE agents SET presence = :presence WHERE id = :id", id=agent_id, presence=presence)
     tx.run(
-        "UPDATE listings SET presence = :presence, is_online = :is_online WHERE agent_id = :id AND presence != :presence",
+        "UPDATE listings SET presence = :presence, is_online = :is_online"
+        " WHERE agent_id = :id AND presence != :presence",
         id=agent_id,
         presence=presence,
         is_online=int(presence != OFFLINE),

@@ -5,7 +5,7 @@ from typing import Any, Final
 import msgspec
 
 from agrenting.clock import to_ms
-from agrenting.db import agents
+from agrenting.db import agents, streams
 from agrenting.db.transaction import Row, StaleState, Tx, WriterTx
 from channels.agents import Agent
 from channels.messages import StoredMessage
@@ -93,3 +93,5 @@ def save(tx: WriterTx, store: str, id_: str, state: Any) -> None:
     tx.versions[store, id_] = before + 1
     if store == "agent":
         agents.index(tx, state)
+    elif store == "task" and state.ended_at is not None:
+        streams.forget(tx, task_id=id_)

@@ -27,7 +27,11 @@ def append(tx: WriterTx, *, task_id: str, direction: str, seq: int, chunk: bytes
         chunk=chunk,
     )
     key, kept = (task_id, direction), _kept(tx)
-    tx.on_rollback(lambda: kept.pop(key, None))
+
+    def undo() -> None:
+        kept.pop(key, None)
+
+    tx.on_rollback(undo)
     checksum.update(chunk)
     kept[key] = checksum
     kept.move_to_end(key)

@@ -147,7 +147,8 @@ class MarketProcess:
 
     def user(self, handle: str, *options: str) -> dict[str, Any]:
         """Make a user with the command line, inside this process: starting one for each would take most of a test."""
-        return self.here("user", "create", handle, *options)
+        fields: dict[str, Any] = self.here("user", "create", handle, *options)
+        return fields
 
     def agent(self, owner: str, name: str, *options: str, deposit: int = 0) -> AgentAccount:
         """Make an agent with a signing key, and put money in for it."""

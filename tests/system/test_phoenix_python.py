@@ -55,7 +55,7 @@ async def test_the_pypi_client_joins_pushes_hears_and_leaves(
         await client.subscribe_to_topic("room:py", heard.callback)
         state = await heard.expect("presence_state")
         await second.subscribe_to_topic("room:py", others.callback)
-        joined = {}
+        joined: dict[str, Any] = {}
         while not joined.keys() - state.keys():
             joined = (await heard.expect("presence_diff"))["joins"]
 

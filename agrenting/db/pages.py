@@ -1,0 +1,66 @@
+"""Pages of what agents have: negotiations and tasks, newest first, and the messages that wait for one, oldest first.
+
+Each page begins at a key of an index, so page 1,000 costs what page 1 costs.
+"""
+
+from typing import Any, Final
+
+from agrenting.db import states
+from agrenting.db.transaction import Tx
+
+SIDES: Final = {"client": "client_agent_id", "provider": "provider_agent_id"}
+TABLES: Final = {"negotiation": "negotiations", "task": "tasks"}
+
+
+def of_agent(
+    tx: Tx, store: str, agent_id: str, *, role: str | None, status: str | None, before: str, limit: int
+) -> list[Any]:
+    """An agent's negotiations or tasks, newest first.
+
+    Args:
+        tx: Any transaction.
+        store: `negotiation` or `task`.
+        agent_id: A party.
+        role: `client` or `provider`: only those where that is its part; None for both.
+        status: Only those of this status; None for all.
+        before: Only those whose id is less.
+        limit: At most so many.
+    """
+    # One index for each side; nobody is both sides of one, so nothing comes twice.
+    sides = [
+        f"SELECT * FROM (SELECT id, state FROM {TABLES[store]} WHERE {column} = :agent_id AND id < :before"
+        " AND (:status IS NULL OR status = :status) ORDER BY id DESC LIMIT :limit)"
+        for name, column in SIDES.items()
+        if role in {None, name}
+    ]
+    rows = tx.all(
+        f"SELECT state FROM ({' UNION ALL '.join(sides)}) ORDER BY id DESC LIMIT :limit",
+        agent_id=agent_id,
+        before=before,
+        status=status,
+        limit=limit,
+    )
+    return [states.decode(store, row) for row in rows]
+
+
+def undelivered(tx: Tx, agent_id: str, *, after: str, limit: int) -> list[Any]:
+    """An agent's unacknowledged messages, oldest first, after id `after`."""
+    rows = tx.all(
+        "SELECT state FROM messages WHERE to_agent_id = :agent_id AND status = 'queued' AND id > :after"
+        " ORDER BY id LIMIT :limit",
+        agent_id=agent_id,
+        after=after,
+        limit=limit,
+    )
+    return [states.decode("message", row) for row in rows]
+
+
+def open_of_agent(tx: Tx, store: str, agent_id: str) -> list[str]:
+    """The ids of an agent's open negotiations, or of its unfinished tasks."""
+    unfinished = {"negotiation": "'open'", "task": "'pending', 'in_progress'"}[store]
+    rows = tx.all(
+        f"SELECT id FROM {TABLES[store]} WHERE (client_agent_id = :agent_id OR provider_agent_id = :agent_id)"
+        f" AND status IN ({unfinished}) ORDER BY id",
+        agent_id=agent_id,
+    )
+    return [row[0] for row in rows]
