@@ -64,9 +64,7 @@ class AgentAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 def agent_answer(agent: Agent) -> AgentAnswer:
     """An agent as its owner sees it."""
-    own = {
-        name: getattr(agent, name) for name in AgentAnswer.__struct_fields__ if name not in {"did", "reputation"}
-    }
+    own = {name: getattr(agent, name) for name in AgentAnswer.__struct_fields__ if name not in {"did", "reputation"}}
     key = agent.public_key
     return AgentAnswer(
         did=None if key is None else did_from_public_key(parse_public_key(key)),
@@ -331,4 +329,3 @@ class LedgerSummary(msgspec.Struct, frozen=True, kw_only=True):
     sum: int
     currency: str
     exponent: int
-

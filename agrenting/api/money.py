@@ -16,7 +16,11 @@ FORMAT: Final = "money"
 
 FORMS: Final = (
     {"type": "integer", "minimum": 0, "maximum": MONEY_MAX, "description": "Minor units."},
-    {"type": "string", "pattern": f"^{DECIMAL.pattern.removesuffix('Z').removesuffix(chr(92))}$", "description": "Major units: \"8.50\"."},
+    {
+        "type": "string",
+        "pattern": f"^{DECIMAL.pattern.removesuffix('Z').removesuffix(chr(92))}$",
+        "description": 'Major units: "8.50".',
+    },
 )
 """The two forms, for the document."""
 

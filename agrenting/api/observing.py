@@ -121,9 +121,7 @@ def refuse_with(
         if refusal is None:
             log.error("request_crashed", method=request.method, path=request.scope["path"], exc_info=error)
             crashed = Refusal("internal_error", "This is a bug of the server; its log has the request_id.")
-            return Response(
-                error_body(crashed, request_id, status=CRASHED), media_type=JSON, status_code=CRASHED
-            )
+            return Response(error_body(crashed, request_id, status=CRASHED), media_type=JSON, status_code=CRASHED)
         return Response(
             error_body(refusal, request_id),
             media_type=JSON,

@@ -60,7 +60,7 @@ def rest_options(server: "Server") -> dict[str, Any]:
     door = Door(server)
     addresses = Addresses(OPERATIONS)
     return {
-        "route_handlers": [*(door.handler(operation) for operation in OPERATIONS), *addresses.options_handlers()],
+        "route_handlers": [*addresses.options_handlers(), *(door.handler(operation) for operation in OPERATIONS)],
         "exception_handlers": {Exception: refuse_with(server, addresses.methods)},
         "openapi_config": None,  # The document is made from the declarations (document.py), not from signatures.
         "request_max_body_size": server.settings.body_bytes_max,

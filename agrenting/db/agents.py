@@ -106,6 +106,12 @@ def set_presence(tx: WriterTx, agent_id: str, presence: str) -> None:
     )
 
 
+def presence_of(tx: Tx, agent_id: str) -> str:
+    """Whether an agent is online, busy, away or offline."""
+    row = tx.one("SELECT presence FROM agents WHERE id = :id", id=agent_id)
+    return OFFLINE if row is None else str(row[0])
+
+
 def all_offline(tx: WriterTx) -> None:
     """At the start nobody is connected yet, whatever was noted before the last stop."""
     tx.run("UPDATE agents SET presence = 'offline' WHERE presence != 'offline'")
