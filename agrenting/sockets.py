@@ -15,14 +15,22 @@ import msgspec
 import structlog
 
 from agrenting import auth
+from agrenting.api.errors import (
+    JSON,
+    MALFORMED,
+    TOO_MANY,
+    Malformed,
+    error_body,
+    headers_of,
+    status_before_upgrade,
+)
 from agrenting.auth import Credential
 from agrenting.connection import Connection
 from agrenting.db.transaction import ReaderTx
 from agrenting.hub import Hub
-from agrenting.ids import new_id
 from agrenting.rates import Buckets
 from agrenting.transport import EXTENSION, HubProtocol
-from channels.errors import Conflict, Forbidden, RateLimited, Refusal, Unauthorized
+from channels.errors import Conflict, Forbidden, Refusal, Unauthorized
 from channels.identity import Identity
 from channels.wire import UnsupportedVersion, Vsn, parse_vsn
 
@@ -34,7 +42,6 @@ QUERY_CREDENTIALS: Final = ("api_key", "session_token", "token")
 AUTH_TOKEN_PREFIX: Final = "base64url.bearer.phx."  # noqa: S105 - the prefix, not a token
 SUBPROTOCOL: Final = "phoenix"
 QUERY_FIELDS_MAX: Final = 32
-FORBIDDEN, TOO_MANY, UNAVAILABLE, BAD_REQUEST = 403, 429, 503, 400
 
 Scope = Mapping[str, Any]
 
@@ -68,7 +75,7 @@ class SocketDoor:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one handshake, and the socket that comes of it."""
         if scope["type"] != "websocket":
-            await _answer_http(send, "This address speaks WebSocket; connect with a Phoenix client.")
+            await _answer_http(scope, send, "This address speaks WebSocket; connect with a Phoenix client.")
             return
         await receive()  # websocket.connect
         try:
@@ -154,35 +161,14 @@ def _expiry(credential: Credential) -> float:
     return float("inf") if credential.expires_at is None else credential.expires_at.timestamp()
 
 
-def status_of_socket_refusal(refusal: Refusal) -> int:
-    """The HTTP status of a refusal before the upgrade: 403, but for a few that a client has to tell apart."""
-    if isinstance(refusal, RateLimited):
-        return TOO_MANY
-    if refusal.reason == "connection_conflict":
-        return 409
-    return UNAVAILABLE if refusal.reason == "draining" else FORBIDDEN
-
-
 async def refuse_upgrade(send: Any, refusal: Refusal) -> None:
     """Answer a handshake with an error body instead of an upgrade."""
-    headers = [(b"content-type", b"application/json")]
-    if isinstance(refusal, RateLimited):
-        headers.append((b"retry-after", str(refusal.context["retry_after"]).encode()))
-    status = status_of_socket_refusal(refusal)
+    status = status_before_upgrade(refusal)
+    headers = [(b"content-type", JSON.encode())]
+    if status == TOO_MANY:
+        headers += [(name.lower().encode(), value.encode()) for name, value in headers_of(refusal).items()]
     await send({"type": "websocket.http.response.start", "status": status, "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": error_body(refusal)})
-
-
-def error_body(refusal: Refusal, request_id: str | None = None) -> bytes:
-    """The error body of every HTTP answer."""
-    error: dict[str, Any] = {
-        "code": refusal.reason,
-        "message": refusal.message,
-        "request_id": request_id or new_id(),
-    }
-    if refusal.context:
-        error["details"] = refusal.context
-    return msgspec.json.encode({"error": error})
+    await send({"type": "websocket.http.response.body", "body": error_body(refusal, status=status)})
 
 
 def read_handshake(scope: Scope) -> Handshake:
@@ -252,8 +238,8 @@ def _headers(scope: Scope) -> dict[str, str]:
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
 
 
-async def _answer_http(send: Any, message: str) -> None:
-    body = error_body(Refusal("upgrade_required", message))
-    headers = [(b"content-type", b"application/json")]
-    await send({"type": "http.response.start", "status": BAD_REQUEST, "headers": headers})
+async def _answer_http(scope: Scope, send: Any, message: str) -> None:
+    body = error_body(Malformed("upgrade_required", message), scope.get("state", {}).get("request_id"))
+    headers = [(b"content-type", JSON.encode())]
+    await send({"type": "http.response.start", "status": MALFORMED, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -76,7 +76,7 @@ async def list_agents(call: Call, query: PageQuery) -> object:
     return page_of(rows, query=query, key=lambda row: row.id, name=NAME, show=agent_answer)
 
 
-@NOUN.get("/agents/{id}", answer=(AgentAnswer, AgentHit), scopes=("agents:read",), errors={404: "not_found"})
+@NOUN.get("/agents/{id}", answer=AgentAnswer | AgentHit, scopes=("agents:read",), errors={404: "not_found"})
 async def read_agent(call: Call) -> object:
     """Read an agent: whole for its owner, itself and operators; for others as `discover` shows it, if it does."""
     return await call.read(lambda tx: _shown(call, tx))

@@ -7,7 +7,7 @@ Source: OpenAPI 3.1.1.
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 
@@ -37,9 +37,9 @@ One envelope everywhere: `{"data": …, "metadata"?: …}`; errors are `{"error"
 "details"?, "context"?}}`. For 422 `details` maps JSON pointers into what was sent to lists of sentences, and what else
 the server knows stands in `context`; otherwise it stands in `details`. `code` is the same word as on the wire.
 
-Money in bodies is an integer of minor units or a decimal string of major units ("8.50"), never rounded; in answers it is
-an integer of minor units. Times are UTC, ISO 8601. Every answer has an `X-Request-Id`: the one that was sent, if it is
-1-128 letters, digits, dots, hyphens and underscores.
+Money in bodies is an integer of minor units or a decimal string of major units ("8.50"), never rounded; in answers it
+is an integer of minor units. Times are UTC, ISO 8601. Every answer has an `X-Request-Id`: the one that was sent, if it
+is 1-128 letters, digits, dots, hyphens and underscores.
 """
 WAYS_IN: Final = {
     "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -63,13 +63,14 @@ def make_document(nouns: Sequence[Noun]) -> dict[str, Any]:
     """The whole document, as plain JSON values."""
     operations = [operation for noun in nouns for operation in noun.operations]
     schemas = Schemas(
-        taken={type_ for operation in operations for type_ in (operation.body, operation.query) if type_ is not None},
+        taken={operation.body for operation in operations if operation.body is not None},
+        asked={operation.query for operation in operations if operation.query is not None},
         told={type_ for operation in operations for type_ in answers_of(operation)} | {Error, PageMetadata},
     )
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
         paths.setdefault(operation.full_path, {})[operation.method.lower()] = _describe(operation, schemas)
-    return msgspec.to_builtins(
+    document: dict[str, Any] = msgspec.to_builtins(
         {
             "openapi": OPENAPI,
             "info": {"title": "Agrenting", "version": __version__, "description": ABOUT},
@@ -79,14 +80,12 @@ def make_document(nouns: Sequence[Noun]) -> dict[str, Any]:
             "components": {"schemas": schemas.components, "securitySchemes": WAYS_IN},
         }
     )
+    return document
 
 
 def answers_of(operation: Operation) -> tuple[Any, ...]:
     """The types of an operation's answer; several where it depends, none where it is no JSON."""
-    answer = operation.answer
-    if answer is None:
-        return ()
-    return answer if isinstance(answer, tuple) else (answer,)
+    return () if operation.answer is None else get_args(operation.answer) or (operation.answer,)
 
 
 def _describe(operation: Operation, schemas: Schemas) -> dict[str, Any]:
@@ -117,7 +116,7 @@ def _parameters(operation: Operation, schemas: Schemas) -> list[dict[str, Any]]:
     if "{id}" in operation.path:
         parameters.append(ID)
     if operation.query is not None:
-        schema = schemas.of(operation.query)
+        schema = schemas.of_query(operation.query)
         for name, field in schema["properties"].items():
             description = {"description": field["description"]} if "description" in field else {}
             shown = _without_null({key: value for key, value in field.items() if key != "description"})

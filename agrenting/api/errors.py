@@ -106,8 +106,9 @@ def error_body(refusal: Refusal, request_id: str | None = None, *, status: int =
     }
     if (status or status_of(refusal)) == INVALID:
         error["details"] = {pointer_of(refusal): [refusal.message]}
-        if refusal.context:
-            error["context"] = refusal.context
+        context = {name: value for name, value in refusal.context.items() if name != "field"}
+        if context:
+            error["context"] = context
     elif refusal.context:
         error["details"] = refusal.context
     return msgspec.json.encode({"error": error})
@@ -143,13 +144,18 @@ def as_refusal(error: Exception, *, allow: tuple[str, ...], body_bytes_max: int)
         return Unavailable("unavailable", "The change could not be stored, nothing has happened; try again.")
     if not isinstance(error, HTTPException) or error.status_code >= CRASHED:
         return None
-    if error.status_code == NOT_FOUND:
-        return NotFound("not_found", "There is nothing at this address.")
-    if error.status_code == METHOD_NOT_ALLOWED:
-        return MethodNotAllowed("method_not_allowed", "This address does not answer this method.", allow=allow)
-    if error.status_code == TOO_LARGE:
-        return TooLarge("body_too_large", f"A body has at most {body_bytes_max} bytes.", body_bytes_max=body_bytes_max)
-    return Malformed("malformed", error.detail)
+    match error.status_code:
+        case 404:
+            refusal: Refusal = NotFound("not_found", "There is nothing at this address.")
+        case 405:
+            message = "This address does not answer this method."
+            refusal = MethodNotAllowed("method_not_allowed", message, allow=allow)
+        case 413:
+            message = f"A body has at most {body_bytes_max} bytes."
+            refusal = TooLarge("body_too_large", message, body_bytes_max=body_bytes_max)
+        case _:
+            refusal = Malformed("malformed", error.detail)
+    return refusal
 
 
 def _invalid_payload(error: InvalidPayload) -> Invalid:

@@ -12,7 +12,7 @@ from agrenting.db.transaction import ReaderTx
 from channels.errors import not_found
 
 NOUN = Noun("health", "Whether the server is up, and what it counts.", is_rooted=False)
-METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+METRICS_TYPE = "text/plain; version=0.0.4"
 
 
 @NOUN.get("/health/live", answer=Done, callers=Callers.ANYBODY)

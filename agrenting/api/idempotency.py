@@ -6,7 +6,7 @@ Secrets in it are null: they are not kept. A refusal has no effect and is not st
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Final
@@ -79,7 +79,7 @@ class InFlight:
         self._running: set[tuple[str, str, str]] = set()
 
     @contextmanager
-    def claim(self, request: KeyedRequest | None) -> Iterator[None]:
+    def claim(self, request: KeyedRequest | None) -> Generator[None]:
         """Hold a key while its request runs; a request without one holds nothing.
 
         Raises:

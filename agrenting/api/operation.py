@@ -1,4 +1,4 @@
-"""Operations: what is said of each address beside its code, in one place: who may call it, with what, and what it answers.
+"""Operations: what is declared of each address: who may call it, with what, and what it answers.
 
 The walk to the handler (door.py) and the OpenAPI document (document.py) both follow these declarations, so that the one
 cannot say what the other does not do.
@@ -7,11 +7,9 @@ cannot say what the other does not do.
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
-from typing import Any, Final, TypeVar, get_type_hints
+from typing import Any, Final, TypedDict, TypeVar, Unpack, get_type_hints
 
 import msgspec
-
-from agrenting.api.paging import PageQuery
 
 Run = Callable[..., Awaitable[Any]]
 F = TypeVar("F", bound=Run)
@@ -43,8 +41,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         scopes: What the caller's key must have.
         body: The type of the body; None for none.
         query: The type of the query; None for none.
-        answer: The type of the data; several where it depends; None for an answer that is no JSON.
-        is_page: The answer is a page of such data.
+        answer: The type of the data, or of an item on a page; a union where it depends; None where it is no JSON.
         status: Of a good answer.
         errors: Status → reasons, beside those that follow from all the rest.
         secrets: Fields of the answer that are shown once, and null in a replay.
@@ -64,7 +61,6 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     body: Any = None
     query: Any = None
     answer: Any = None
-    is_page: bool = False
     status: int = OK
     errors: Mapping[int, str] = {}
     secrets: tuple[str, ...] = ()
@@ -85,6 +81,11 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         return self.run.__name__
 
     @property
+    def is_page(self) -> bool:
+        """Whether it answers a page of a list: its query says how many items one holds."""
+        return self.query is not None and "limit" in self.query.__struct_fields__
+
+    @property
     def needs_body(self) -> bool:
         """Whether an empty body is no body: it has fields that must be sent."""
         return self.body is not None and any(field.required for field in msgspec.structs.fields(self.body))
@@ -94,6 +95,20 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         """One line, and what more there is to say."""
         summary, _, more = (inspect.getdoc(self.run) or "").partition("\n")
         return summary.rstrip("."), more.strip()
+
+
+class Declared(TypedDict, total=False):
+    """What a noun says of an operation beside its path; see Operation."""
+
+    answer: Any
+    callers: Callers
+    scopes: tuple[str, ...]
+    status: int
+    errors: Mapping[int, str]
+    secrets: tuple[str, ...]
+    needs_key: bool
+    rate: str
+    files: Mapping[str, str]
 
 
 class Noun:
@@ -111,28 +126,27 @@ class Noun:
         self.operations: list[Operation] = []
         self._is_rooted = is_rooted
 
-    def get(self, path: str, **declared: Any) -> Callable[[F], F]:
+    def get(self, path: str, **declared: Unpack[Declared]) -> Callable[[F], F]:
         """Declare a question."""
         return self._declare("GET", path, declared)
 
-    def post(self, path: str, **declared: Any) -> Callable[[F], F]:
+    def post(self, path: str, **declared: Unpack[Declared]) -> Callable[[F], F]:
         """Declare what makes or does something; with a caller, it takes an idempotency key."""
-        takes_key = declared.get("callers") is not Callers.ANYBODY
-        return self._declare("POST", path, {"takes_key": takes_key, **declared})
+        return self._declare("POST", path, declared)
 
-    def patch(self, path: str, **declared: Any) -> Callable[[F], F]:
+    def patch(self, path: str, **declared: Unpack[Declared]) -> Callable[[F], F]:
         """Declare what changes something."""
         return self._declare("PATCH", path, declared)
 
-    def delete(self, path: str, **declared: Any) -> Callable[[F], F]:
+    def delete(self, path: str, **declared: Unpack[Declared]) -> Callable[[F], F]:
         """Declare what ends something."""
         return self._declare("DELETE", path, declared)
 
-    def _declare(self, method: str, path: str, declared: dict[str, Any]) -> Callable[[F], F]:
+    def _declare(self, method: str, path: str, declared: Declared) -> Callable[[F], F]:
         def declare(run: F) -> F:
             types = get_type_hints(run)
             query = types.get("query")
-            is_page = query is not None and issubclass(query, PageQuery)
+            takes_key = method == "POST" and declared.get("callers") is not Callers.ANYBODY
             operation = Operation(
                 run=run,
                 noun=self.name,
@@ -141,7 +155,8 @@ class Noun:
                 body=types.get("body"),
                 query=query,
                 is_rooted=self._is_rooted,
-                **{"is_page": is_page, **declared},
+                takes_key=takes_key,
+                **declared,
             )
             self.operations.append(operation)
             return run

@@ -106,7 +106,7 @@ def _type(schema: Json) -> str:
         if several in schema:
             forms = schema[several]
             return " or ".join(
-                _type(form) if isinstance(form, dict) else f"<code>{escape(form)}</code>" for form in forms
+                f"<code>{escape(form)}</code>" if isinstance(form, str) else _type(form) for form in forms
             )
     kind = str(schema.get("type", "any JSON"))
     if kind == "array":

@@ -1,4 +1,4 @@
-"""Lists, page by page: keyset cursors, so that page 1,000 costs what page 1 costs and nothing is skipped or repeated."""
+"""Lists, page by page: with keyset cursors page 1,000 costs what page 1 costs, and nothing is skipped or repeated."""
 
 import base64
 from collections.abc import Callable, Sequence

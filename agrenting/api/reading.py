@@ -13,7 +13,7 @@ from agrenting.api.operation import Callers, Noun
 from agrenting.api.page import CONTENT_SECURITY_POLICY, make_page
 
 NOUN = Noun("document", "This document.", is_rooted=False)
-HTML: Final = "text/html; charset=utf-8"
+HTML: Final = "text/html"
 CACHED: Final = {"Cache-Control": "public, max-age=300"}
 
 _described: list[Noun] = []

@@ -10,7 +10,7 @@ import inspect
 import re
 from collections.abc import Iterable
 from enum import Enum
-from typing import Any, Final, get_args
+from typing import Any, Final, cast, get_args
 
 import msgspec
 from msgspec import UnsetType
@@ -52,31 +52,37 @@ class Schemas:
     """The schemas of many types, each once, by name.
 
     Args:
-        taken: What comes in.
+        taken: What comes in as bodies.
+        asked: What comes in as queries; these are described as parameters, and are no components.
         told: What goes out; what is in both is described as what comes in.
     """
 
-    def __init__(self, *, taken: Iterable[Any], told: Iterable[Any]) -> None:
-        inputs = _named_in(taken)
+    def __init__(self, *, taken: Iterable[Any], asked: Iterable[Any], told: Iterable[Any]) -> None:
+        queries = {*asked}
+        inputs = _named_in({*taken, *queries})
         types = sorted({*inputs, *_named_in(told)}, key=lambda type_: (type_.__name__, type_.__module__))
         refs, components = msgspec.json.schema_components(types, ref_template=REF)
         own_names = [_name_of(ref) for ref in refs]
         names = {name: _plain_name(name) for name in own_names}
         self._names = {type_: names[name] for type_, name in zip(types, own_names, strict=True)}
         self.components: dict[str, Schema] = {}
+        self._queries: dict[Any, Schema] = {}
         for type_, name in zip(types, own_names, strict=True):
             schema = _described(type_, components[name])
             if type_ not in inputs:
                 schema = _answered(type_, schema)
-            self.components[names[name]] = _patched(schema, names)
+            if type_ in queries:
+                self._queries[type_] = _patched(schema, names)
+            else:
+                self.components[names[name]] = _patched(schema, names)
 
     def ref(self, type_: Any) -> Schema:
         """A reference to a type's schema."""
         return {"$ref": REF.format(name=self._names[type_])}
 
-    def of(self, type_: Any) -> Schema:
-        """A type's own schema."""
-        return self.components[self._names[type_]]
+    def of_query(self, type_: Any) -> Schema:
+        """The schema of a query."""
+        return self._queries[type_]
 
 
 def _named_in(types: Iterable[Any]) -> set[Any]:
@@ -86,13 +92,14 @@ def _named_in(types: Iterable[Any]) -> set[Any]:
     while waiting:
         type_ = waiting.pop()
         waiting += get_args(type_)
-        is_struct = isinstance(type_, type) and issubclass(type_, msgspec.Struct)
-        if type_ in found or not (is_struct or (isinstance(type_, type) and issubclass(type_, Enum))):
+        if type_ in found or not isinstance(type_, type) or type_ is UnsetType:
             continue
-        found.add(type_)
-        if is_struct:
+        if issubclass(type_, msgspec.Struct):
+            found.add(type_)
             waiting += [field.type for field in msgspec.structs.fields(type_)]
-    return found - {UnsetType}
+        elif issubclass(type_, Enum):
+            found.add(type_)
+    return found
 
 
 def _name_of(ref: Schema) -> str:
@@ -138,12 +145,13 @@ def _answered(type_: Any, schema: Schema) -> Schema:
 def _patched(node: Any, names: dict[str, str]) -> Any:
     """A schema with plain names in its references, and the forms of money where money is meant."""
     if isinstance(node, list | tuple):
-        return [_patched(item, names) for item in node]
+        return [_patched(item, names) for item in cast("list[Any]", node)]
     if not isinstance(node, dict):
         return node
-    if node.get("format") == money.FORMAT:
-        others = [form for form in node.get("anyOf", ()) if form.get("type") not in {"integer", "string"}]
-        node = {**{key: value for key, value in node.items() if key != "format"}, "anyOf": [*money.FORMS, *others]}
-    if "$ref" in node:
-        return {**node, "$ref": REF.format(name=names[_name_of(node)])}
-    return {key: _patched(value, names) for key, value in node.items()}
+    schema = cast("Schema", node)
+    if schema.get("format") == money.FORMAT:
+        others = [form for form in schema["anyOf"] if form.get("type") not in {"integer", "string"}]
+        schema = {**{key: value for key, value in schema.items() if key != "format"}, "anyOf": [*money.FORMS, *others]}
+    if "$ref" in schema:
+        return {**schema, "$ref": REF.format(name=names[_name_of(schema)])}
+    return {key: _patched(value, names) for key, value in schema.items()}

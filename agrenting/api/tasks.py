@@ -188,7 +188,6 @@ async def cancel_task(call: Call, body: Cancel) -> object:
 @NOUN.get(
     "/tasks/{id}/chunks",
     answer=StoredChunk,
-    is_page=True,
     callers=Callers.AGENT,
     scopes=SCOPES,
     errors={404: "not_found"},

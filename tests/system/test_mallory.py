@@ -13,7 +13,7 @@ from crypto import accept_message, format_public_key, generate_secret_key, key_p
 from tests.system.harness import AgentAccount, Client, MarketProcess, Refused, signed_accept, signed_offer
 
 PRICE, DEPOSIT, CAP = 1_000, 1_000_000, 1_500
-CREATED, FORBIDDEN, NOT_FOUND, CONFLICT, UNPROCESSABLE = 201, 403, 404, 409, 422
+CREATED, FORBIDDEN, NOT_FOUND, CONFLICT, GONE, UNPROCESSABLE = 201, 403, 404, 409, 410, 422
 
 
 class House:
@@ -275,7 +275,7 @@ def test_she_registers_a_key_that_she_does_not_hold(house: House, proof: str) ->
 
         answer = rest.post("/api/v1/agents", json=body)
 
-        assert answer.status_code in {UNPROCESSABLE, FORBIDDEN, CONFLICT}, answer.text
+        assert answer.status_code in {UNPROCESSABLE, FORBIDDEN, CONFLICT, GONE}, answer.text
         handles = [agent["handle"] for agent in rest.get("/api/v1/agents?limit=100").json()["data"]]
         assert not [handle for handle in handles if "thief" in handle]
 
@@ -398,11 +398,13 @@ def test_a_repeated_deposit_counts_once_per_idempotency_key(house: House) -> Non
     assert other.status_code == first.status_code
     refused(changed, UNPROCESSABLE, "idempotency_mismatch")
     assert available(house) == before + 200
+    with house.rest(house.mallory_user["api_key"]) as rest:
+        refused(rest.post("/api/v1/admin/deposits", json=body), FORBIDDEN, "operator_required")
     with house.rest() as rest:
         refused(
             rest.post("/api/v1/admin/deposits", json=body, headers={"idempotency-key": str(uuid.uuid4())}),
             FORBIDDEN,
-            "operator_required",
+            "user_required",
         )
 
 
