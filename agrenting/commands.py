@@ -295,7 +295,7 @@ def verify(chosen: argparse.Namespace, _settings: Settings) -> Answer:
 def _unwrapped(document: Any) -> Any:
     """A receipt itself, also where it was saved as REST wraps it: `{"data": receipt}`."""
     fields = cast("dict[str, Any]", document) if isinstance(document, dict) else {}
-    return fields["data"] if "data" in fields and "kind" not in fields else document
+    return fields["data"] if "data" in fields and "kind" not in fields else cast("Any", document)
 
 
 def _read_receipt(path: Path) -> bytes:

@@ -14,7 +14,7 @@ import base64
 import enum
 import re
 from functools import lru_cache
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
@@ -238,7 +238,7 @@ def decode_payload(payload: msgspec.Raw | bytes, type_: type[T]) -> T:
     raw = bytes(memoryview(payload))
     try:
         require_strict(raw)
-        decoded: T = _decoder(type_).decode(raw)
+        decoded: T = _decoder(cast("Any", type_)).decode(raw)
     except TooLoose as error:
         raise InvalidPayload(error.field, error.problem) from error
     except msgspec.ValidationError as error:

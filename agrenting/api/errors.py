@@ -11,6 +11,8 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 from litestar.exceptions import HTTPException
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from agrenting.db.commit import StorageUnavailable
 from agrenting.ids import new_id
@@ -140,8 +142,8 @@ def as_refusal(error: Exception, *, allow: tuple[str, ...], body_bytes_max: int)
         return error
     if isinstance(error, InvalidPayload):
         return _invalid_payload(error)
-    if isinstance(error, StorageUnavailable):
-        return Unavailable("unavailable", "The change could not be stored, nothing has happened; try again.")
+    if isinstance(error, StorageUnavailable | OperationalError | PoolTimeout):
+        return Unavailable("unavailable", "The database does not answer, nothing has happened; try again.")
     if not isinstance(error, HTTPException) or error.status_code >= CRASHED:
         return None
     match error.status_code:

@@ -12,7 +12,7 @@ import structlog
 from litestar import Litestar, Request, Response
 from litestar.types import ASGIApp
 
-from agrenting.api.errors import CRASHED, JSON, as_refusal, error_body, headers_of, status_of
+from agrenting.api.errors import CRASHED, JSON, UNAVAILABLE, as_refusal, error_body, headers_of, status_of
 from agrenting.ids import new_id
 from channels.errors import Refusal
 
@@ -122,6 +122,8 @@ def refuse_with(
             log.error("request_crashed", method=request.method, path=request.scope["path"], exc_info=error)
             crashed = Refusal("internal_error", "This is a bug of the server; its log has the request_id.")
             return Response(error_body(crashed, request_id, status=CRASHED), media_type=JSON, status_code=CRASHED)
+        if status_of(refusal) == UNAVAILABLE:
+            log.warning("request_unavailable", method=request.method, path=request.scope["path"], exc_info=error)
         return Response(
             error_body(refusal, request_id),
             media_type=JSON,

@@ -88,9 +88,11 @@ class TestSearches:
         assert _search(filters={"min_reputation": centi / 100}).min_reputation_centi == centi
 
     def test_prices_and_queries_reach_to_their_bounds(self) -> None:
-        search = _search(query="x" * 200, filters={"max_price": MONEY_MAX}, limit=1)
+        largest = _search(query="x" * 200, filters={"max_price": MONEY_MAX}, limit=100)
+        smallest = _search(query="x", filters={"max_price": 0}, limit=1)
 
-        assert (search.query, search.max_price, search.limit) == ("x" * 200, MONEY_MAX, 1)
+        assert (largest.query, largest.max_price, largest.limit) == ("x" * 200, MONEY_MAX, 100)
+        assert (smallest.query, smallest.max_price, smallest.limit) == ("x", 0, 1)
 
 
 CURSORS = st.builds(
@@ -159,7 +161,7 @@ class TestCursors:
 
     @pytest.mark.parametrize(
         "field",
-        [{"online": 2}, {"online": -1}, {"reputation_centi": 501}, {"price": CURSOR_PRICE_MAX + 1}, {"price": -1}],
+        [{"online": 2}, {"online": -1}, {"reputation_centi": 501}, {"price": 2**63}, {"price": -1}],
         ids=str,
     )
     def test_a_place_that_no_order_has_is_refused_though_its_checksum_fits(self, field: dict[str, int]) -> None:

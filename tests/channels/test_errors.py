@@ -23,6 +23,7 @@ def test_a_refusals_response_is_its_reason_its_sentence_and_its_context() -> Non
         "message": "The other side is to answer.",
         "turn": "bob",
     }
+    assert Refusal.kind == "refused"
     assert str(refusal) == "The other side is to answer."
 
 

@@ -75,6 +75,9 @@ class TestMoney:
 
         assert (refusal.kind, refusal.reason, refusal.context) == ("invalid", "invalid_amount", {"field": "deposit"})
 
+    def test_the_field_is_the_amount_unless_it_is_named(self) -> None:
+        assert refused(parse_money, -1, exponent=6).context == {"field": "amount"}
+
     def test_a_currency_without_decimals_takes_none(self) -> None:
         assert parse_money("8", exponent=0) == 8
         assert refused(parse_money, "8.0", exponent=0).reason == "invalid_amount"
@@ -106,6 +109,7 @@ class TestPrices:
 class TestText:
     def test_white_space_around_it_goes_and_inside_it_stays(self) -> None:
         assert parse_text("  two\n\tlines \n", field="description", chars_max=20) == "two\n\tlines"
+        assert parse_text("x", field="description", chars_max=1) == "x"
 
     @pytest.mark.parametrize("text", ["", " \n\t", "x" * 21])
     def test_nothing_and_too_much_are_refused(self, text: str) -> None:

@@ -46,6 +46,11 @@ def _revise(agent: Agent = ALICE.agent, *, by_operator: bool = False, **fields: 
     return revise(agent, AgentPatch(**fields), by_operator=by_operator, now=LATER, market=MARKET)
 
 
+def register_body(body: bytes) -> Agent:
+    """What becomes of a draft as it is sent."""
+    return _register(msgspec.json.decode(body, type=AgentDraft))
+
+
 BAD_FIELDS: list[tuple[str, Any, str, str]] = [
     ("name", " ", "invalid_payload", "name"),
     ("name", "x" * 101, "invalid_payload", "name"),
@@ -115,6 +120,11 @@ class TestRegistering:
 
         assert (refusal.kind, refusal.reason, refusal.context["field"]) == ("invalid", reason, place)
 
+    def test_sixteen_protocol_versions_are_not_too_many(self) -> None:
+        versions = tuple(f"1.{minor}" for minor in range(16))
+
+        assert _register(protocol_versions=versions).protocol_versions == versions
+
     def test_only_an_operator_makes_an_agent_global(self) -> None:
         refusal = refused(_register, is_global=True)
 
@@ -123,6 +133,12 @@ class TestRegistering:
 
     def test_the_payload_is_refused_before_the_role(self) -> None:
         assert refused(_register, is_global=True, did="nonsense").reason == "invalid_public_key"
+
+    @pytest.mark.parametrize("status", ["draft", "active", "inactive"])
+    def test_an_agent_begins_as_its_owner_says(self, status: str) -> None:
+        body = msgspec.json.encode({"name": "a", "description": "b", "status": status})
+
+        assert register_body(body).status == status
 
     @pytest.mark.parametrize("body", [b'"suspended"', b'"banned"', b'"gone"', b"null"])
     def test_no_other_status_than_the_owners_own_can_even_be_sent(self, body: bytes) -> None:

@@ -69,9 +69,9 @@ async def agreed(house: House) -> dict[str, Any]:
         await bob.join(topic)
         session = await mallory.push(topic, "offer", signed_offer(session, house.mallory, 800))
         session = await bob.push(topic, "offer", signed_offer(session, house.bob, 1_000))
-        session = await mallory.push(topic, "accept", signed_accept(session, house.mallory))
-        assert session["status"] == "agreed"
-        return session
+        done: dict[str, Any] = await mallory.push(topic, "accept", signed_accept(session, house.mallory))
+        assert done["status"] == "agreed"
+        return done
 
 
 def hire(house: House, key: str | None = None, **fields: Any) -> httpx.Response:

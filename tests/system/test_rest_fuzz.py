@@ -44,7 +44,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[MarketPro
 def test_no_request_breaks_the_rest_door(caller: str, served: tuple[MarketProcess, dict[str, str]]) -> None:
     market, keys = served
     document = schemathesis.openapi.from_url(f"{market.url}/schema/openapi.json")
-    operations = [result.ok() for result in document.get_all_operations()]
+    results: list[Any] = [*document.get_all_operations()]
+    operations = [result.ok() for result in results]
     assert len(operations) > OPERATIONS_MIN
 
     for operation in operations:
@@ -55,7 +56,7 @@ def test_no_request_breaks_the_rest_door(caller: str, served: tuple[MarketProces
 def fuzz(operation: Any, headers: dict[str, str]) -> None:
     """Some requests to one operation, each answer judged."""
 
-    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=[*HealthCheck])
     @given(case=operation.as_strategy())
     def judge(case: Any) -> None:
         case.call_and_validate(headers=headers, checks=CHECKS.get_by_names(JUDGED))
