@@ -129,6 +129,11 @@ def test_a_value_has_no_canonical_form_that_holds(value: object, pointer: str) -
     assert (pointer or "At the top") in str(refusal.value)
 
 
+def test_a_float_is_refused_as_a_number_that_is_no_integer() -> None:
+    with pytest.raises(BadDocument, match=r"^At /price: numbers are integers, without fraction or exponent\.$"):
+        canonical_json({"price": 1.0})
+
+
 def test_the_deepest_nesting_is_taken_and_one_level_more_is_refused_where_it_is() -> None:
     canonical_json(nested(NESTING_MAX))
 

@@ -138,6 +138,12 @@ def test_a_number_that_is_no_integer_in_range_is_never_signed(builder: Builder, 
         builder(**{**BUILDERS[builder], name: value})
 
 
+@pytest.mark.parametrize("value", [0, INTEGER_MAX])
+@pytest.mark.parametrize(("builder", "name"), OF_TYPE[int])
+def test_a_number_may_go_to_its_bounds_and_stands_in_plain_decimal(builder: Builder, name: str, value: int) -> None:
+    assert str(value) in builder(**{**BUILDERS[builder], name: value}).decode().split("\n")
+
+
 @pytest.mark.parametrize("value", [DIGEST.upper(), DIGEST[:-1], DIGEST + "0", DIGEST + "\n", f"sha256:{DIGEST}"])
 @pytest.mark.parametrize(("builder", "name"), DIGESTS)
 def test_a_digest_of_another_form_is_never_signed(builder: Builder, name: str, value: str) -> None:

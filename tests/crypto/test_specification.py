@@ -22,6 +22,7 @@ from crypto import (
     sign,
     verify_receipt,
 )
+from crypto.canonical import DOCUMENT_NESTING_MAX, NESTING_MAX
 from crypto.messages import Kind
 
 from .roles import ALICE, BOB, DOMAIN, PLATFORM
@@ -99,6 +100,11 @@ def test_the_canonical_json_is_that_of_the_values() -> None:
     assert len(examples) > 3
     for value, canonical in examples:
         assert canonical_json(json.loads(value)).decode("utf-8") == canonical
+
+
+def test_the_levels_of_nesting_are_told() -> None:
+    assert f"at most {NESTING_MAX} levels deep" in TEXT
+    assert f"in the document of a receipt {DOCUMENT_NESTING_MAX}" in TEXT
 
 
 def test_the_checksums_are_those_of_the_chunks() -> None:

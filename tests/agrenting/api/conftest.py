@@ -1,0 +1,63 @@
+"""A fresh marketplace for every test; its database file is a copy of one that was migrated once."""
+
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from agrenting.db.migrate import migrate
+from tests.agrenting.api.market import Caller, Marketplace, Player, marketplace, settings_of
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with an empty database of the newest schema."""
+    folder = tmp_path_factory.mktemp("migrated")
+    migrate(settings_of(folder).database_path)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path, migrated: Path) -> Path:
+    """A data folder of the test's own."""
+    shutil.copytree(migrated, tmp_path / "var")
+    return tmp_path / "var"
+
+
+@pytest.fixture
+async def market(folder: Path) -> AsyncIterator[Marketplace]:
+    """A running marketplace."""
+    async with marketplace(folder) as running:
+        yield running
+
+
+@pytest.fixture
+async def olga(market: Marketplace) -> Caller:
+    """The operator."""
+    return await market.user("olga", is_operator=True)
+
+
+@pytest.fixture
+async def deal(market: Marketplace) -> tuple[Player, Player]:
+    """Alice's client and Bob's translator."""
+    return await market.deal()
+
+
+@pytest.fixture
+def alice(deal: tuple[Player, Player]) -> Player:
+    """The hiring agent, with 100,000 to spend."""
+    return deal[0]
+
+
+@pytest.fixture
+def bob(deal: tuple[Player, Player]) -> Player:
+    """The hired agent: translates for 1,000, whoever asks."""
+    return deal[1]
+
+
+@pytest.fixture
+async def mallory(market: Marketplace) -> Player:
+    """An agent of somebody else."""
+    await market.user("mallory")
+    return await market.agent("mallory", "Snoop", deposit=5_000)
