@@ -90,7 +90,8 @@ def build_parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "files", nargs="+", metavar="FILE", help="a receipt, as `GET /api/v1/negotiations/{id}/receipt` gives it"
     )
-    verify.add_argument("--platform-key", metavar="B64", help="the platform's public key that you expect")
+    for party in ("platform", "client", "provider"):
+        verify.add_argument(f"--{party}-key", metavar="B64", help=f"the {party}'s public key, as you know it")
     command(
         nouns,
         "backup",

@@ -23,6 +23,7 @@ from channels.errors import Conflict, Invalid
 from channels.handlers import Market
 from channels.identity import normalise_handle
 from channels.registration import AgentDraft, CapabilityDraft, parse_money, reinstate, suspend
+from channels.strictness import TooLoose, require_strict
 from crypto import (
     ReceiptError,
     did_from_public_key,
@@ -281,14 +282,19 @@ def doctor(_chosen: argparse.Namespace, settings: Settings) -> Answer:
 
 def verify(chosen: argparse.Namespace, _settings: Settings) -> Answer:
     """Check receipts offline."""
-    platform_key = parse_public_key(chosen.platform_key) if chosen.platform_key else None
-    documents = [_verify(Path(name), platform_key) for name in chosen.files]
+    keys = {
+        f"{party}_key": parse_public_key(given)
+        for party in ("platform", "client", "provider")
+        if (given := getattr(chosen, f"{party}_key")) is not None
+    }
+    documents = [_verify(Path(name), keys) for name in chosen.files]
     is_good = all(document["ok"] for document in documents)
     lines: list[str] = []
     for document in documents:
         verdict = "good" if document["ok"] else f"BAD: {document['error']}"
         lines.append(f"{document['file']}: {verdict}")
         lines += [f"  · {check}" for check in document.get("checks", ())]
+        lines += [f"  ! {doubt}" for doubt in document.get("unproven", ())]
     return Answer("\n".join(lines), {"ok": is_good, "documents": documents}, exit_code=0 if is_good else 1)
 
 
@@ -304,13 +310,14 @@ def _read_receipt(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _verify(path: Path, platform_key: bytes | None) -> dict[str, Any]:
+def _verify(path: Path, keys: dict[str, bytes]) -> dict[str, Any]:
     try:
-        document = _unwrapped(msgspec.json.decode(_read_receipt(path)))
-        report = verify_receipt(document, platform_key=platform_key)
-    except (OSError, msgspec.DecodeError, RecursionError, ReceiptError, CommandError) as error:
+        raw = _read_receipt(path)
+        require_strict(raw)
+        report = verify_receipt(_unwrapped(msgspec.json.decode(raw)), **keys)
+    except (OSError, msgspec.DecodeError, TooLoose, ReceiptError, CommandError) as error:
         return {"file": str(path), "ok": False, "error": " ".join(str(error).split())}
-    return {"file": str(path), "ok": True, "kind": report.kind, "id": report.id, "checks": list(report.checks)}
+    return {"file": str(path), "ok": True, **msgspec.to_builtins(report)}
 
 
 def backup(chosen: argparse.Namespace, settings: Settings) -> Answer:

@@ -5,6 +5,7 @@ an error, not ignored. `agrenting config` prints what is in force.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,9 @@ from typing import Any
 import msgspec
 
 from channels.handlers import Limits
+from channels.ledger import BASIS_POINTS
 
+EXPONENT_MAX, ROUNDS_MAX, PRICE_MAX = 18, 10, 10**15
 ENVIRONMENT_PREFIX = "AGRENTING_"
 ENVIRONMENT_ONLY = frozenset({"AGRENTING_CONFIG"})
 
@@ -147,9 +150,30 @@ def load_settings(
         settings = msgspec.convert({**merged, "limits": limits}, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise SettingsError(f"a setting does not fit: {error}") from error
+    _require_ranges(settings)
+    return settings
+
+
+def _require_ranges(settings: Settings) -> None:
+    """Refuse what types do not: receipts of an agreement hold just these (crypto/SIGNING.md).
+
+    Raises:
+        SettingsError: The sentence names the setting and its range.
+    """
     if settings.log_format not in {"console", "json"}:
         raise SettingsError("log_format is console or json")
-    return settings
+    if not 0 <= settings.exponent <= EXPONENT_MAX:
+        raise SettingsError(f"exponent is between 0 and {EXPONENT_MAX}")
+    if not re.fullmatch(r"[!-~]{1,16}", settings.currency):
+        raise SettingsError("currency has 1-16 visible ASCII characters")
+    if settings.signing_domain and not re.fullmatch(r"[a-z0-9.-]{1,253}", settings.signing_domain):
+        raise SettingsError("signing_domain has 1-253 of a-z, 0-9, . and -")
+    if not 0 <= settings.fee_bps <= BASIS_POINTS:
+        raise SettingsError(f"fee_bps is between 0 and {BASIS_POINTS}")
+    if not 1 <= settings.limits.rounds_per_side_max <= ROUNDS_MAX:
+        raise SettingsError(f"limits.rounds_per_side_max is between 1 and {ROUNDS_MAX}")
+    if not 1 <= settings.limits.price_max <= PRICE_MAX:
+        raise SettingsError(f"limits.price_max is between 1 and {PRICE_MAX}")
 
 
 def _from_toml(path: Path) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.http11 import Request
 from websockets.protocol import State
 
+from agrenting.api.errors import JSON, MALFORMED, Malformed, error_body
+
 EXTENSION: Final = "agrenting.socket"
 CLOSE_GRACE_S: Final = 2.0
 """How long a peer may take to answer a close, or to read what is before it, until the connection is cut."""
@@ -94,9 +96,23 @@ class HubProtocol(WebSocketsSansIOProtocol):
             return
         self._on_message(text)
 
-    def send(self, message: Any) -> Any:
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the peer; a handshake that cannot be read is answered, which uvicorn leaves to us."""
+        super().data_received(data)
+        if not self.handshake_initiated and self.conn.handshake_exc is not None:
+            self._refuse_handshake()
+
+    def _refuse_handshake(self) -> None:
+        body = error_body(Malformed("malformed", "This handshake cannot be read: a line of it is too long."))
+        head = f"HTTP/1.1 {MALFORMED} Bad Request\r\nContent-Type: {JSON}\r\nContent-Length: {len(body)}\r\n"
+        self.transport.write(f"{head}Connection: close\r\n\r\n".encode() + body)
+        self.transport.close()
+
+    async def send(self, message: Any) -> None:
         """ASGI's `send`, for the handshake alone."""
-        return super().send(message)
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body":
+            self.handshake_complete = True  # A refusal completes it too; uvicorn would log an error.
 
     def send_message(self, message: str | bytes) -> None:
         """Queue a message; all of one loop turn leave in one write."""

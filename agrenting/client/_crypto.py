@@ -1,0 +1,33 @@
+"""The one seam to `crypto`: everything that the client signs or verifies with comes through here."""
+
+from crypto import (
+    CryptoError,
+    accept_message,
+    canonical_digest,
+    digest,
+    format_public_key,
+    key_proof_message,
+    offer_message,
+    parse_public_key,
+    public_key_of,
+    session_message,
+    sign,
+    verify_receipt,
+    verify_signature,
+)
+
+__all__ = [
+    "CryptoError",
+    "accept_message",
+    "canonical_digest",
+    "digest",
+    "format_public_key",
+    "key_proof_message",
+    "offer_message",
+    "parse_public_key",
+    "public_key_of",
+    "session_message",
+    "sign",
+    "verify_receipt",
+    "verify_signature",
+]

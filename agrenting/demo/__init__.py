@@ -1,0 +1,5 @@
+"""`agrenting demo`: a real server and two real agents, each a process of its own, do a deal over public interfaces."""
+
+from agrenting.demo.run import run
+
+__all__ = ["run"]

@@ -1,0 +1,69 @@
+"""What the demo prints: a line a step, who did it, and tables of money."""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+COLOURS: Final = {"market": "36", "client": "32", "provider": "35", "stranger": "31", "frame": "2", "money": "33"}
+ACTOR_WIDTH: Final = 8
+FRAME_CHARS_MAX: Final = 160
+
+
+class Show:
+    """Prints steps as they happen; in colour on a terminal, unless NO_COLOR says otherwise.
+
+    Args:
+        verbose: Print every frame too.
+    """
+
+    def __init__(self, *, verbose: bool) -> None:
+        self.verbose = verbose
+        self._is_coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        self._started = time.monotonic()
+        self._lock = threading.Lock()
+
+    def step(self, actor: str, text: str) -> None:
+        """Something that somebody did."""
+        elapsed = time.monotonic() - self._started
+        self._print(f"{elapsed:6.2f} s  {self._paint(actor, actor.ljust(ACTOR_WIDTH))}  {text}")
+
+    def frame(self, actor: str, direction: str, frame: str) -> None:
+        """A frame on somebody's socket."""
+        if self.verbose:
+            shown = frame if len(frame) <= FRAME_CHARS_MAX else frame[:FRAME_CHARS_MAX] + "…"
+            self._print(self._paint("frame", f"          {actor.ljust(ACTOR_WIDTH)}  {direction} {shown}"))
+
+    def table(self, title: str, rows: Sequence[tuple[str, str]]) -> None:
+        """Names and amounts, aligned."""
+        name_width = max(len(name) for name, _ in rows)
+        amount_width = max(len(amount) for _, amount in rows)
+        lines = [f"            {name.ljust(name_width)}  {amount.rjust(amount_width)}" for name, amount in rows]
+        self._print("\n".join(["", f"          {self._paint('money', title)}", *lines, ""]))
+
+    def text(self, text: str) -> None:
+        """A line as it is."""
+        self._print(text)
+
+    def _paint(self, name: str, text: str) -> str:
+        return f"\x1b[{COLOURS.get(name, '0')}m{text}\x1b[0m" if self._is_coloured else text
+
+    def _print(self, text: str) -> None:
+        with self._lock:
+            print(text, flush=True)
+
+
+def major(amount: int, *, currency: str, exponent: int) -> str:
+    """An amount of minor units for people: `USD 8.50`, with at least two decimals where the currency has them."""
+    sign, digits = "-" if amount < 0 else "", str(abs(amount)).rjust(exponent + 1, "0")
+    if exponent == 0:
+        return f"{currency} {sign}{digits}"
+    whole, fraction = digits[:-exponent], digits[-exponent:].rstrip("0").ljust(min(2, exponent), "0")
+    return f"{currency} {sign}{whole}.{fraction}"
+
+
+def money_of(meta: dict[str, Any], amount: int) -> str:
+    """An amount in a market's money."""
+    return major(amount, currency=meta["currency"], exponent=meta["exponent"])
