@@ -48,6 +48,7 @@ CLOSE_BAD_FRAME: Final = 1011
 CLOSE_RESTART: Final = 1012
 CLOSE_TRY_LATER: Final = 1013
 CLOSE_SESSION_OVER: Final = 1008
+RESTARTS: Final = "the server restarts; connect again"
 
 
 class Joining:
@@ -72,11 +73,13 @@ class Slot:
 class Subscription:
     """One socket's joined topic."""
 
-    __slots__ = ("connection", "joined", "party", "route", "slots", "topic")
+    __slots__ = ("connection", "join_ref", "joined", "party", "route", "slots", "topic")
 
-    def __init__(self, connection: "Connection", joined: Joined, route: Route, party: Party) -> None:
+    def __init__(self, connection: "Connection", joined: Joined, join: Join, route: Route, party: Party) -> None:
         self.connection = connection
         self.joined = joined
+        # As Phoenix does: who joined without a join_ref is spoken to by the join's ref.
+        self.join_ref = join.ref if join.join_ref is None else join.join_ref
         self.route = route
         self.topic = joined.topic
         self.party = party
@@ -112,6 +115,7 @@ class Connection:
 
     __slots__ = (
         "_is_held",
+        "_is_leaving",
         "_joining",
         "_under_way",
         "buckets",
@@ -139,13 +143,14 @@ class Connection:
         self._joining: dict[str, Joining] = {}
         self._under_way = 0
         self._is_held = False
+        self._is_leaving = False
 
     # What comes in.
 
     def receive(self, message: str | bytes) -> None:
         """One message of the peer."""
         self.heard_at = self.hub.monotonic()
-        if not self.is_open:
+        if not self.is_open or self._is_leaving:
             return
         try:
             frame = decode_frame(self.vsn, message)
@@ -231,7 +236,7 @@ class Connection:
             self._refuse_join(join, decision.reply)
             return
         joined = self.session.admit(join)
-        subscription = Subscription(self, joined, route, self.identity.party)
+        subscription = Subscription(self, joined, join, route, self.identity.party)
         joined.subscription = subscription
         self.hub.subscribe(subscription)
         self.hub.count("join", join.topic, "ok")
@@ -338,13 +343,13 @@ class Connection:
         self._tell(subscription, decision)
 
     def _reply_to(self, push: Push, subscription: Subscription, status: str, response: Any) -> None:
-        self._send_reply(subscription.joined.join_ref, push.ref, push.topic, status, response)
+        self._send_reply(subscription.join_ref, push.ref, push.topic, status, response)
 
     def _tell(self, subscription: Subscription, decision: Decision) -> None:
         """What a decision does beside its reply: pushes, presences, the end of the topic, disconnects."""
         for pushed in decision.pushes:
             outgoing = Outgoing(subscription.topic, pushed.event, pushed.payload)
-            self.send(outgoing.frame_for(self.vsn, subscription.joined.join_ref))
+            self.send(outgoing.frame_for(self.vsn, subscription.join_ref))
         if decision.presence:
             self.hub.change_presence(subscription, decision.presence)
         if decision.stop:
@@ -382,7 +387,9 @@ class Connection:
     def under_way(self, change: int) -> None:
         """Count frames that are being decided; hold reading while there are too many."""
         self._under_way += change
-        if self._is_held:
+        if self._is_leaving and self._under_way == 0:
+            self.hub.loop.call_soon(self.close, CLOSE_RESTART, RESTARTS)  # Once what was decided has been said.
+        elif self._is_held:
             if self._under_way <= self.hub.settings.inbox_frames_max // 2:
                 self._is_held = False
                 self.protocol.resume_reading()
@@ -401,7 +408,8 @@ class Connection:
             if protocol.is_full and protocol.outbox_bytes > self.hub.settings.outbox_bytes_max:
                 log.warning("slow_consumer", agent=self.identity.handle, outbox_bytes=protocol.outbox_bytes)
                 self.hub.count("close", "", "slow_consumer")
-                self.close(CLOSE_TRY_LATER, "you do not read fast enough: the outbox is full")
+                # Its topics end when the door hears of this: telling that now could fill the next one's outbox, and so on.
+                protocol.close_with(CLOSE_TRY_LATER, "you do not read fast enough: the outbox is full")
 
     def _send_reply(self, join_ref: Any, ref: Any, topic: str, status: str, response: Any) -> None:
         self.send(encode_reply(self.vsn, join_ref=join_ref, ref=ref, topic=topic, status=status, response=response))
@@ -410,6 +418,12 @@ class Connection:
         self.send(
             encode_lifecycle(self.vsn, join_ref=joined.join_ref, topic=joined.topic, event=event, payload=payload)
         )
+
+    def leave(self) -> None:
+        """The server stops: take nothing more, and close once everything under way has been answered."""
+        self._is_leaving = True
+        if self._under_way == 0:
+            self.close(CLOSE_RESTART, RESTARTS)
 
     def close(self, code: int, reason: str) -> None:
         """Close the socket from this side."""

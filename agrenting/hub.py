@@ -12,7 +12,7 @@ from typing import Any, Final
 import structlog
 
 from agrenting.config import Settings
-from agrenting.connection import CLOSE_GOING_AWAY, CLOSE_RESTART, CLOSE_SESSION_OVER, Connection, Subscription
+from agrenting.connection import CLOSE_GOING_AWAY, CLOSE_RESTART, CLOSE_SESSION_OVER, RESTARTS, Connection, Subscription
 from agrenting.db import agents
 from agrenting.db.transaction import WriterTx
 from agrenting.engine import Engine
@@ -148,18 +148,24 @@ class Hub:
                     connection.close(CLOSE_GOING_AWAY, "silent for too long; send heartbeats")
 
     async def drain(self) -> None:
-        """Stop: refuse new sockets, close the open ones in random order over `drain_s`, finish every commit."""
+        """Stop: refuse new sockets, close the open ones in random order over `drain_s`, finish every commit.
+
+        A socket takes nothing more from its turn on, and is closed once everything that it has sent is answered.
+        """
         self.is_draining = True
         leaving = list(self.connections)
         random.shuffle(leaving)  # So that not all of one agent's peers go first.
         pause_s = self.settings.drain_s / max(1, len(leaving))
         started = self.monotonic()
         for number, connection in enumerate(leaving):
-            connection.close(CLOSE_RESTART, "the server restarts; connect again")
+            connection.leave()
             ahead_s = (number + 1) * pause_s - (self.monotonic() - started)
             if ahead_s > 0:
                 await asyncio.sleep(ahead_s)
         await self.engine.database.commits.drain()
+        await asyncio.sleep(0)  # Who has waited for its last reply closes now.
+        for connection in list(self.connections):
+            connection.close(CLOSE_RESTART, RESTARTS)
 
     # Topics.
 
@@ -206,7 +212,7 @@ class Hub:
             visible = subscription.route.visible
             if broadcast.about is not None and visible and (about is None or not visible(subscription.party, about)):
                 continue
-            connection.send(outgoing.frame_for(connection.vsn, subscription.joined.join_ref))
+            connection.send(outgoing.frame_for(connection.vsn, subscription.join_ref))
 
     # Presence.
 
@@ -229,7 +235,7 @@ class Hub:
         state = topic.presence.state(self._seer(topic, subscription))
         pushed = Outgoing(topic.name, PRESENCE_STATE, state)
         connection = subscription.connection
-        connection.send(pushed.frame_for(connection.vsn, subscription.joined.join_ref))
+        connection.send(pushed.frame_for(connection.vsn, subscription.join_ref))
         self._tell_diff(topic, diff)
 
     def update_presence(self, change: UpdateMeta, subscription: Subscription | None) -> None:
@@ -267,7 +273,7 @@ class Hub:
                     continue
                 if part is not diff:
                     seen = Outgoing(topic.name, PRESENCE_DIFF, part)
-            connection.send(seen.frame_for(connection.vsn, subscription.joined.join_ref))
+            connection.send(seen.frame_for(connection.vsn, subscription.join_ref))
 
     def join_came_to_nothing(self, topic: str, identity: Identity) -> None:
         """A join was decided for a socket that is gone: whoever it made present is not."""

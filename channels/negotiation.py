@@ -7,7 +7,8 @@ Who may join: the session's client and provider. Ended sessions may be joined to
                  ▼    │
     open_negotiation ─► OPEN ──── accept, or an offer equal to the standing one ───► AGREED
                           ├────── reject ──────────────────────────────────────────► REJECTED
-                          └────── the clock ───────────────────────────────────────► EXPIRED
+                          ├────── the clock ───────────────────────────────────────► EXPIRED
+                          └────── a ban of either agent ───────────────────────────► CANCELLED
 
 Why sides alternate, and why only the answering side may accept: otherwise a client bids 1 and accepts the midpoint
 itself, binding the provider to a price it never saw. Each offer signs the digest of the offer it answers (the first one
@@ -17,13 +18,12 @@ No money moves here. An agreement is consumed once, by the same client, creating
 """
 
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Any
 
 import msgspec
 
 from channels.agents import PricingModel
-from channels.errors import Conflict, Expired, Invalid, not_found
+from channels.errors import Conflict, Expired, Invalid
 from channels.handlers import (
     Access,
     Audience,
@@ -38,113 +38,47 @@ from channels.handlers import (
     Timer,
 )
 from channels.identity import Identity
-from channels.opening import Opening, require_counterpart, require_room
-from crypto import (
-    BadDocument,
-    BadSignature,
-    accept_message,
-    canonical_json,
-    digest,
-    offer_message,
-    parse_public_key,
-    session_message,
-    verify_signature,
+from channels.negotiation_proofs import expected_next, offer_bytes, require_accept_signature, require_offer_signature
+from channels.negotiation_state import (
+    EXPIRES,
+    NegotiationSession,
+    Offer,
+    Phase,
+    agreement_document,
+    require_participant,
+    signed_offers,
+    snapshot,
 )
+from channels.opening import Opening, require_counterpart, require_room
+from crypto import BadDocument, canonical_json, digest, session_message
+
+__all__ = [
+    "ACCESS",
+    "EXPIRES",
+    "HANDLERS",
+    "JOIN",
+    "TIMERS",
+    "TOPIC",
+    "Accept",
+    "MakeOffer",
+    "NegotiationSession",
+    "Offer",
+    "OpenNegotiation",
+    "Phase",
+    "Reject",
+    "accept",
+    "agreement_document",
+    "expire",
+    "join",
+    "offer",
+    "open_negotiation",
+    "reject",
+    "require_participant",
+    "require_text",
+    "snapshot",
+]
 
 TOPIC = "negotiation:*"
-EXPIRES = "negotiation_expires"
-
-
-class Phase(StrEnum):
-    """Where a session stands; all but OPEN are final."""
-
-    OPEN = "open"
-    AGREED = "agreed"
-    REJECTED = "rejected"
-    EXPIRED = "expired"
-    CANCELLED = "cancelled"
-
-
-class Offer(msgspec.Struct, frozen=True, kw_only=True):
-    """One signed offer. `digest` is that of the bytes it signs; `round` counts the session's offers from 1."""
-
-    agent_id: str
-    round: int
-    amount: int
-    signature: str
-    digest: str
-    made_at: datetime
-
-
-class NegotiationSession(msgspec.Struct, frozen=True, kw_only=True):
-    """One session.
-
-    Args:
-        client_public_key, provider_public_key: The keys that sign here, as they were at the opening.
-        base_max: The provider's list price in minor units, frozen at the opening.
-        max_offer: The highest offer: 2 × base_max.
-        session_digest: Of parties, capability, base_max and terms: what every signature rests on.
-        amount: The agreed price in minor units.
-        accepted_by: The agent whose `accept` made the agreement; None where equal offers met.
-        task_id: The task that has consumed the agreement.
-    """
-
-    id: str
-    client_agent_id: str
-    provider_agent_id: str
-    client_public_key: str
-    provider_public_key: str
-    capability: str
-    base_max: int
-    max_offer: int
-    max_rounds: int
-    terms: dict[str, Any] | None
-    session_digest: str
-    status: Phase = Phase.OPEN
-    offers: tuple[Offer, ...] = ()
-    created_at: datetime
-    expires_at: datetime
-    ended_at: datetime | None = None
-    ended_by: str | None = None
-    reason: str | None = None
-    amount: int | None = None
-    accepted_by: str | None = None
-    accept_signature: str | None = None
-    agreement_expires_at: datetime | None = None
-    task_id: str | None = None
-
-    def standing(self, agent_id: str) -> Offer | None:
-        """The latest offer of one side."""
-        return next((offer for offer in reversed(self.offers) if offer.agent_id == agent_id), None)
-
-    def other(self, agent_id: str) -> str:
-        """The other party."""
-        return self.provider_agent_id if agent_id == self.client_agent_id else self.client_agent_id
-
-    def public_key(self, agent_id: str) -> bytes:
-        """The key that an agent signs with here."""
-        return parse_public_key(
-            self.client_public_key if agent_id == self.client_agent_id else self.provider_public_key
-        )
-
-    @property
-    def turn(self) -> str | None:
-        """The agent to act next; None while either may, and once the session has ended."""
-        if self.status is not Phase.OPEN or not self.offers:
-            return None
-        return self.other(self.offers[-1].agent_id)
-
-    @property
-    def midpoint(self) -> int | None:
-        """What an accept would agree on now; None before both sides have offered."""
-        client, provider = self.standing(self.client_agent_id), self.standing(self.provider_agent_id)
-        if client is None or provider is None:
-            return None
-        return (client.amount + provider.amount) // 2  # Rounds down, in the client's favour.
-
-    def answered_digest(self, round_number: int) -> str:
-        """What an offer of that round signs: the digest of the offer before it, at first the session digest."""
-        return self.session_digest if round_number == 1 else self.offers[round_number - 2].digest
 
 
 class OpenNegotiation(msgspec.Struct, frozen=True, kw_only=True):
@@ -244,21 +178,6 @@ def open_negotiation(opening: Opening, request: OpenNegotiation, context: Contex
     )
 
 
-def snapshot(session: NegotiationSession, market: Market) -> dict[str, Any]:
-    """The whole session as both parties see it: join reply, answer of every event, REST."""
-    return {
-        **{name: getattr(session, name) for name in session.__struct_fields__},
-        "session_id": session.id,
-        "turn": session.turn,
-        "next_round": len(session.offers) + 1,
-        "midpoint": session.midpoint,
-        "agreement_id": session.id if session.status is Phase.AGREED else None,
-        "signing_domain": market.signing_domain,
-        "currency": market.currency,
-        "exponent": market.exponent,
-    }
-
-
 def access(sender: Identity, topic_id: str) -> None:
     """Only agents join; whether this one takes part, the join decides."""
     del topic_id
@@ -274,17 +193,6 @@ def join(session: NegotiationSession | None, request: Empty, context: Context) -
     del request
     found = require_participant(session, context)
     return Decision(reply=snapshot(found, context.market))
-
-
-def require_participant(session: NegotiationSession | None, context: Context) -> NegotiationSession:
-    """The session, if the sender is one of its two agents.
-
-    Raises:
-        NotFound: `not_found`.
-    """
-    if session is None or context.sender.agent_id not in {session.client_agent_id, session.provider_agent_id}:
-        raise not_found("negotiation")
-    return session
 
 
 def offer(session: NegotiationSession | None, request: MakeOffer, context: Context) -> Decision:
@@ -310,7 +218,9 @@ def offer(session: NegotiationSession | None, request: MakeOffer, context: Conte
     if session.turn == session.other(agent_id):
         raise _not_your_turn(session)
     if request.round not in {None, round_number}:
-        raise Conflict("stale_state", f"The next round is {round_number}, not {request.round}.", **_expected(session))
+        raise Conflict(
+            "stale_state", f"The next round is {round_number}, not {request.round}.", **expected_next(session)
+        )
     own_rounds = sum(made.agent_id == agent_id for made in session.offers)
     if own_rounds >= session.max_rounds:
         raise Conflict(
@@ -324,8 +234,15 @@ def offer(session: NegotiationSession | None, request: MakeOffer, context: Conte
         )
     if agent_id == session.client_agent_id:
         context.sender.require_cap(request.amount)
-    message = _offer_bytes(session, agent_id, request.amount, round_number, context.market)
-    _require_offer_signature(session, agent_id, request, message, context.market)
+    message = offer_bytes(session, agent_id, request.amount, round_number, context.market)
+    require_offer_signature(
+        session,
+        agent_id,
+        amount=request.amount,
+        message=message,
+        signature=request.signature,
+        market=context.market,
+    )
     made = Offer(
         agent_id=agent_id,
         round=round_number,
@@ -384,7 +301,9 @@ def accept(session: NegotiationSession | None, request: Accept, context: Context
         raise Invalid("amount_mismatch", f"The midpoint is {midpoint}, not {request.amount}.", expected_amount=midpoint)
     if agent_id == session.client_agent_id:
         context.sender.require_cap(midpoint)
-    _require_accept_signature(session, agent_id, request, context.market)
+    require_accept_signature(
+        session, agent_id, amount=request.amount, signature=request.signature, market=context.market
+    )
     after = msgspec.structs.replace(
         _agreed(session, amount=midpoint, now=context.now, market=context.market),
         accepted_by=agent_id,
@@ -446,36 +365,6 @@ def expire(session: NegotiationSession, context: Context) -> Decision:
     return Decision(state=after, broadcasts=(Broadcast(context.topic, "negotiation_expired", told),))
 
 
-def agreement_document(session: NegotiationSession, market: Market) -> dict[str, Any]:
-    """The agreement as a receipt's document: all that is needed to verify it offline (crypto/SIGNING.md).
-
-    Raises:
-        Conflict: `not_agreed`.
-    """
-    if session.status is not Phase.AGREED:
-        raise Conflict("not_agreed", "This negotiation has not come to an agreement.", status=session.status)
-    assert session.ended_at is not None, "an agreed session has ended"
-    return {
-        "session_id": session.id,
-        "agreement_id": session.id,
-        "client_agent_id": session.client_agent_id,
-        "provider_agent_id": session.provider_agent_id,
-        "client_public_key": session.client_public_key,
-        "provider_public_key": session.provider_public_key,
-        "capability": session.capability,
-        "base_max": session.base_max,
-        "max_offer": session.max_offer,
-        "terms": session.terms,
-        "offers": _signed_offers(session),
-        "amount": session.amount,
-        "accepted_by": session.accepted_by,
-        "accept_signature": session.accept_signature,
-        "currency": market.currency,
-        "exponent": market.exponent,
-        "completed_at": msgspec.to_builtins(session.ended_at),
-    }
-
-
 def require_text(field: str, text: str, market: Market) -> None:
     """Refuse free text longer than the limit.
 
@@ -510,80 +399,6 @@ def _not_your_turn(session: NegotiationSession) -> Conflict:
     return Conflict("not_your_turn", "The other side is to answer your latest offer.", turn=session.turn)
 
 
-def _expected(session: NegotiationSession) -> dict[str, Any]:
-    round_number = len(session.offers) + 1
-    return {"expected_round": round_number, "expected_digest": session.answered_digest(round_number)}
-
-
-def _offer_bytes(session: NegotiationSession, agent_id: str, amount: int, round_number: int, market: Market) -> bytes:
-    return offer_message(
-        signing_domain=market.signing_domain,
-        session_id=session.id,
-        agent_id=agent_id,
-        round_number=round_number,
-        amount=amount,
-        answered_digest=session.answered_digest(round_number),
-    )
-
-
-def _is_signed(session: NegotiationSession, agent_id: str, message: bytes, signature: str) -> bool:
-    try:
-        verify_signature(public_key=session.public_key(agent_id), message=message, signature=signature)
-    except BadSignature:
-        return False
-    return True
-
-
-def _require_offer_signature(
-    session: NegotiationSession, agent_id: str, request: MakeOffer, message: bytes, market: Market
-) -> None:
-    if _is_signed(session, agent_id, message, request.signature):
-        return
-    round_number = len(session.offers) + 1
-    for earlier in range(max(1, round_number - 2), round_number):
-        if _is_signed(
-            session, agent_id, _offer_bytes(session, agent_id, request.amount, earlier, market), request.signature
-        ):
-            raise Conflict(
-                "stale_state", f"This offer was signed for round {earlier}; sign the next one.", **_expected(session)
-            )
-    raise Invalid("invalid_signature", "The offer's signature does not verify.", **_expected(session))
-
-
-def _accept_bytes(session: NegotiationSession, agent_id: str, amount: int, market: Market) -> bytes:
-    return accept_message(
-        signing_domain=market.signing_domain,
-        session_id=session.id,
-        agent_id=agent_id,
-        amount=amount,
-        **_standing_digests(session),
-    )
-
-
-def _standing_digests(session: NegotiationSession) -> dict[str, str]:
-    client, provider = session.standing(session.client_agent_id), session.standing(session.provider_agent_id)
-    assert client is not None, "there is a midpoint, so both have offered"
-    assert provider is not None, "there is a midpoint, so both have offered"
-    return {"client_offer_digest": client.digest, "provider_offer_digest": provider.digest}
-
-
-def _require_accept_signature(session: NegotiationSession, agent_id: str, request: Accept, market: Market) -> None:
-    if _is_signed(session, agent_id, _accept_bytes(session, agent_id, request.amount, market), request.signature):
-        return
-    expected = {**_standing_digests(session), "expected_amount": request.amount}
-    for offers in (session.offers[:-1], session.offers[:-2]):
-        earlier = msgspec.structs.replace(session, offers=offers)
-        if earlier.midpoint is not None and _is_signed(
-            session, agent_id, _accept_bytes(earlier, agent_id, request.amount, market), request.signature
-        ):
-            raise Conflict(
-                "stale_state",
-                "This acceptance was signed over earlier offers; sign over the standing ones.",
-                **expected,
-            )
-    raise Invalid("invalid_signature", "The acceptance's signature does not verify.", **expected)
-
-
 def _ended(
     session: NegotiationSession, status: Phase, now: datetime, ended_by: str | None = None, reason: str | None = None
 ) -> NegotiationSession:
@@ -595,13 +410,6 @@ def _agreed(session: NegotiationSession, *, amount: int, now: datetime, market: 
     return msgspec.structs.replace(_ended(session, Phase.AGREED, now), amount=amount, agreement_expires_at=expires_at)
 
 
-def _signed_offers(session: NegotiationSession) -> list[dict[str, Any]]:
-    return [
-        {name: getattr(made, name) for name in ("round", "agent_id", "amount", "signature", "digest")}
-        for made in session.offers
-    ]
-
-
 def _complete(session: NegotiationSession, context: Context) -> tuple[Broadcast]:
     told = {
         "session_id": session.id,
@@ -610,7 +418,7 @@ def _complete(session: NegotiationSession, context: Context) -> tuple[Broadcast]
         "capability": session.capability,
         "client_agent_id": session.client_agent_id,
         "provider_agent_id": session.provider_agent_id,
-        "offers": _signed_offers(session),
+        "offers": signed_offers(session),
         "accepted_by": session.accepted_by,
         "accept_signature": session.accept_signature,
         "completed_at": session.ended_at,

@@ -1,10 +1,10 @@
 """What can go wrong for a client.
 
-    ClientError
-    ├── RefusedByServer   an expected "no", with its stable reason
-    ├── Disconnected      the socket is gone: connect again and rejoin
-    ├── TopicEnded        the server ended this topic alone: join it again
-    └── LyingServer       what the server told does not hold: do not sign
+ClientError
+├── RefusedByServer   an expected "no", with its stable reason
+├── Disconnected      the socket is gone: connect again and rejoin
+├── TopicEnded        the server ended this topic alone: join it again
+└── LyingServer       what the server told does not hold: do not sign
 """
 
 from typing import Any

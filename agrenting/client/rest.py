@@ -19,9 +19,7 @@ class RestClient:
     """
 
     def __init__(self, base_url: str, api_key: str) -> None:
-        self._http = httpx.AsyncClient(
-            base_url=f"{base_url}/api/v1", headers={"x-api-key": api_key}, timeout=TIMEOUT_S
-        )
+        self._http = httpx.AsyncClient(base_url=f"{base_url}/api/v1", headers={"x-api-key": api_key}, timeout=TIMEOUT_S)
 
     async def __aenter__(self) -> Self:
         """Open the connection pool."""
@@ -52,9 +50,9 @@ class RestClient:
 
 
 def _data(answer: httpx.Response) -> Any:
-    fields = answer.json() if answer.content else {}
+    fields: dict[str, Any] = answer.json() if answer.content else {}
     if answer.is_success:
         return fields.get("data")
-    error = fields.get("error", {})
-    context = {**error.get("details", {}), **error.get("context", {})}
+    error: dict[str, Any] = fields.get("error", {})
+    context: dict[str, Any] = {**error.get("details", {}), **error.get("context", {})}
     raise RefusedByServer(error.get("code", str(answer.status_code)), error.get("message", ""), context)

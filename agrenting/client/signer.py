@@ -116,9 +116,7 @@ class Signer:
         if digest(signed) != offer["digest"]:
             raise LyingServer(f"the digest of offer {offer['round']} does not fit")
 
-    def _offer(
-        self, session: dict[str, Any], agent_id: str, round_number: int, amount: int, answered: str
-    ) -> bytes:
+    def _offer(self, session: dict[str, Any], agent_id: str, round_number: int, amount: int, answered: str) -> bytes:
         return offer_message(
             signing_domain=self.signing_domain,
             session_id=session["id"],

@@ -9,6 +9,7 @@ said in the order in which it became so.
 """
 
 import asyncio
+import contextlib
 import sqlite3
 import time
 from collections.abc import Callable
@@ -109,7 +110,11 @@ class GroupCommit:
         else:
             self._is_running = False
         for unit, (outcome, error) in zip(batch, outcomes, strict=True):
-            unit.settled(outcome, error)
+            try:
+                unit.settled(outcome, error)
+            except Exception as bug:  # noqa: BLE001 - one that cannot be told must not leave the others untold
+                context = {"message": "what was committed could not be told", "exception": bug}
+                asyncio.get_running_loop().call_exception_handler(context)
         if not self._is_running:
             self._idle.set()
 
@@ -122,14 +127,19 @@ class GroupCommit:
             outcomes = [self._run(unit, undo) for unit in batch]
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
             for step in undo:
                 step()
+            self._roll_back()
             failure = StorageUnavailable(f"the change could not be stored: {error}")
             return [(None, failure) for _ in batch]
         self._observe(len(batch), time.perf_counter() - started)
         return outcomes
+
+    def _roll_back(self) -> None:
+        """Leave no transaction open. Where even that fails, the next BEGIN fails and says why."""
+        with contextlib.suppress(sqlite3.Error):
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
 
     def _run(self, unit: Unit, undo: list[Callable[[], None]]) -> tuple[Any, Exception | None]:
         for _ in range(2):

@@ -53,7 +53,8 @@ class Database:
             try:
                 return question(ReaderTx(connection))
             finally:
-                connection.exec_driver_sql("ROLLBACK")
+                if not connection.invalidated:  # It is once the reading task was cancelled: there is nothing to end.
+                    connection.exec_driver_sql("ROLLBACK")
 
         async with self._readers.connect() as connection:
             return await connection.run_sync(answer)

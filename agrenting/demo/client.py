@@ -52,7 +52,7 @@ async def work(agent: Agent) -> None:
 async def bargain(agent: Agent, session_id: str, first_percent: int) -> dict[str, Any]:
     """Bid low, bid once more, and accept the midpoint."""
     topic = await agent.socket.join(f"negotiation:{session_id}")
-    session = topic.state
+    session: dict[str, Any] = topic.state
     bids = [session["base_max"] * percent // 100 for percent in (first_percent, SECOND_BID_PERCENT)]
     # Rounds down, in the client's favour.
     while session["status"] == "open":
@@ -91,9 +91,7 @@ async def stream(agent: Agent, task_id: str) -> dict[str, Any]:
     sent = "".join(TEXT).encode()
     for seq, line in enumerate(TEXT):
         await topic.push("input_stream", {"chunk": line, "seq": seq})
-    await topic.push(
-        "input_complete", {"checksum": hashlib.sha256(sent).hexdigest(), "total_size": len(sent)}
-    )
+    await topic.push("input_complete", {"checksum": hashlib.sha256(sent).hexdigest(), "total_size": len(sent)})
     tell(step=f"sends {len(sent)} bytes of text in {len(TEXT)} chunks, verified")
     received: dict[int, str] = {}
     while True:

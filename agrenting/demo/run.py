@@ -191,19 +191,20 @@ class Demo:
     def _people(self, operator: httpx.Client, suffix: str) -> tuple[Account, Account, Account]:
         organisation = f"Babel{suffix}"
         _post(operator, "/admin/organisations", {"name": organisation})
-        made = []
-        for handle, name, options in (
+        made: list[Account] = []
+        people: tuple[tuple[str, str, dict[str, Any]], ...] = (
             (f"alice{suffix}", "Reader", {"organisation": organisation}),
             (f"bob{suffix}", "Translator", {"organisation": organisation}),
             (f"mallory{suffix}", "Stranger", {}),
-        ):
+        )
+        for handle, name, options in people:
             user = _post(operator, "/admin/users", {"handle": handle, **options})
             with self._rest(user["api_key"]) as owner:
                 made.append(self._register(owner, user, name, options))
         client, provider, stranger = made
         _post(operator, "/admin/deposits", {"agent_id": client.id, "amount": DEPOSIT}, secrets.token_hex(8))
-        self.show.step("market", f"{client.handle} has {self._money(DEPOSIT)}; {provider.handle} is of another owner in "
-                                 f"the same organisation, {stranger.handle} is of none")  # fmt: skip
+        self.show.step("market", f"{client.handle} has {self._money(DEPOSIT)}")
+        self.show.step("market", f"{provider.handle} is of another owner in the same organisation")
         return client, provider, stranger
 
     def _register(self, owner: httpx.Client, user: dict[str, Any], name: str, options: dict[str, Any]) -> Account:
@@ -286,9 +287,7 @@ class Demo:
             raise DemoFailed(f"the {agent.name} failed: {told.failed}")
         return told
 
-    def _ledger(
-        self, title: str, operator: httpx.Client, client: Account, provider: Account
-    ) -> dict[str, int]:
+    def _ledger(self, title: str, operator: httpx.Client, client: Account, provider: Account) -> dict[str, int]:
         amounts: dict[str, int] = {}
         for account in (client, provider):
             with self._rest(account.api_key) as rest:
@@ -305,7 +304,11 @@ class Demo:
         client, _, provider, _ = list(before)[:4]
         if not self.once:
             return  # A deal may have been under way when it was stopped; the doctor looks at those books.
-        expected = {client: before[client] - paid, provider: before[provider] + paid - fees, "fees": before["fees"] + fees}
+        expected = {
+            client: before[client] - paid,
+            provider: before[provider] + paid - fees,
+            "fees": before["fees"] + fees,
+        }
         wrong = {name: (after[name], amount) for name, amount in expected.items() if after[name] != amount}
         if wrong or after["sum over all accounts"]:
             raise DemoFailed(f"the books do not balance: {wrong}")
