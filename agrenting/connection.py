@@ -147,9 +147,13 @@ class Connection:
 
     # What comes in.
 
+    def heard(self) -> None:
+        """The peer lives."""
+        self.heard_at = self.hub.monotonic()
+
     def receive(self, message: str | bytes) -> None:
         """One message of the peer."""
-        self.heard_at = self.hub.monotonic()
+        self.heard()
         if not self.is_open or self._is_leaving:
             return
         try:
@@ -408,7 +412,7 @@ class Connection:
             if protocol.is_full and protocol.outbox_bytes > self.hub.settings.outbox_bytes_max:
                 log.warning("slow_consumer", agent=self.identity.handle, outbox_bytes=protocol.outbox_bytes)
                 self.hub.count("close", "", "slow_consumer")
-                # Its topics end when the door hears of this: telling that now could fill the next one's outbox, and so on.
+                # Its topics end when the door hears of it: to tell that now could fill the next outbox, and so on.
                 protocol.close_with(CLOSE_TRY_LATER, "you do not read fast enough: the outbox is full")
 
     def _send_reply(self, join_ref: Any, ref: Any, topic: str, status: str, response: Any) -> None:

@@ -30,6 +30,7 @@ class ForeignChanges:
         self._hub = hub
         self._poll_s = poll_s
         self._told = 0
+        self._is_behind = False
 
     async def begin(self) -> None:
         """What was announced before this start concerns nobody who is connected."""
@@ -47,14 +48,16 @@ class ForeignChanges:
 
     async def tell(self) -> None:
         """Tell what has been announced since the last time."""
-        if not await self._engine.database.foreign_changes():
+        if not await self._engine.database.foreign_changes() and not self._is_behind:
             return
+        self._is_behind = True  # Until all is told: should that fail, the next look tries again.
         for number, body in await self._engine.read(self._news):
             self._told = number
             announcement = decode(body)
             self._hub.publish(announcement.broadcasts, None, None)
             for socket_id in announcement.disconnects:
                 self._hub.disconnect(socket_id)
+        self._is_behind = False
 
     def _news(self, tx: ReaderTx) -> list[Row]:
         return tx.all("SELECT id, body FROM announcements WHERE id > :told ORDER BY id", told=self._told)

@@ -90,7 +90,7 @@ class SocketDoor:
         await send({"type": "websocket.accept", "subprotocol": subprotocol})
         connection = self._open(protocol, credential, vsn)
         log.info("socket_opened", agent=credential.identity.handle, path=scope["path"], vsn=int(vsn))
-        protocol.serve(connection.receive)
+        protocol.serve(connection.receive, connection.heard)
         event = await receive()
         while event["type"] != "websocket.disconnect":
             event = await receive()

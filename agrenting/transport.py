@@ -26,6 +26,10 @@ SMALL, MEDIUM = 126, 65_536
 OnMessage = Callable[[str | bytes], None]
 
 
+def _nothing() -> None:
+    """Before there is a connection, a ping is told to nobody."""
+
+
 def frame_bytes(message: str | bytes) -> bytes:
     """One unmasked, unfragmented frame: text for str, binary for bytes. Source: RFC 6455, 5.2."""
     if isinstance(message, str):
@@ -46,6 +50,7 @@ class HubProtocol(WebSocketsSansIOProtocol):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._on_message: OnMessage | None = None
+        self._on_ping: Callable[[], None] = _nothing
         self._outbox: list[bytes] = []
         self._is_flush_due = False
         self._is_reading = True
@@ -59,9 +64,9 @@ class HubProtocol(WebSocketsSansIOProtocol):
         if scope is not None:
             scope["extensions"][EXTENSION] = self
 
-    def serve(self, on_message: OnMessage) -> None:
-        """From now on hand every message to `on_message`, at once."""
-        self._on_message = on_message
+    def serve(self, on_message: OnMessage, on_ping: Callable[[], None]) -> None:
+        """From now on hand every message to `on_message`, at once; tell `on_ping` of pings, which are answered here."""
+        self._on_message, self._on_ping = on_message, on_ping
         disconnects: list[Any] = []
         while not self.queue.empty():  # What came together with the handshake.
             event: Any = self.queue.get_nowait()
@@ -75,6 +80,11 @@ class HubProtocol(WebSocketsSansIOProtocol):
         if self.read_paused:
             self.read_paused = False
             self.transport.resume_reading()
+
+    def handle_ping(self) -> None:
+        """Answer a ping; it is a sign of life."""
+        super().handle_ping()
+        self._on_ping()
 
     def send_receive_event_to_app(self) -> None:
         """A whole message has come."""

@@ -2,7 +2,7 @@
 
 A presence is a meta that an owner, one socket's joined topic, tracks under a key; a key has as many metas as owners
 track it. On the wire the state is `{key: {"metas": [meta + phx_ref]}}`, and a change `{"joins": state, "leaves":
-state}` with both always there.
+state}` with both always there. A client that applies every change has the state, metas in the same order.
 """
 
 from collections.abc import Callable, Hashable
@@ -29,17 +29,19 @@ class Diff(msgspec.Struct, frozen=True):
         return not self.joins and not self.leaves
 
 
-class NotTracked(Exception):
+class NotTracked(KeyError):
     """An update of a presence that is not there."""
 
 
 class Presence:
     """The presences of one topic."""
 
-    __slots__ = ("_metas",)
+    __slots__ = ("_keys", "_metas")
 
     def __init__(self) -> None:
         self._metas: dict[str, dict[Hashable, dict[str, Any]]] = {}
+        self._keys: dict[Hashable, dict[str, None]] = {}
+        """What each owner tracks, so that one of thousands leaves without a look at the others."""
 
     def __contains__(self, key: str) -> bool:
         return key in self._metas
@@ -50,39 +52,44 @@ class Presence:
         Args:
             key: Under which it is found.
             owner: Who it belongs to; when that goes, so does the presence.
-            meta: Any JSON object.
+            meta: Any JSON object. Its own `phx_ref` and `phx_ref_prev` do not count.
             phx_ref: Unique, fresh for each track.
         """
         owners = self._metas.setdefault(key, {})
         if owner in owners:
             return self.update(owner, key, meta, phx_ref)
-        tracked = owners[owner] = {**meta, PHX_REF: phx_ref}
+        self._keys.setdefault(owner, {})[key] = None
+        tracked = owners[owner] = {**_given(meta), PHX_REF: phx_ref}
         return Diff(_one(key, tracked), {})
 
     def update(self, owner: Hashable, key: str, meta: dict[str, Any], phx_ref: str) -> Diff:
-        """Replace an owner's meta: the old one leaves and the new one joins, in one change.
+        """Replace an owner's meta: the old one leaves and the new one joins, in one change. The new one is the newest.
 
         Raises:
             NotTracked: The owner tracks nothing under the key.
         """
-        old = self._metas.get(key, {}).get(owner)
+        owners = self._metas.get(key, {})
+        old = owners.pop(owner, None)
         if old is None:
             raise NotTracked(key)
-        new = self._metas[key][owner] = {**meta, PHX_REF: phx_ref, PHX_REF_PREV: old[PHX_REF]}
+        new = owners[owner] = {**_given(meta), PHX_REF: phx_ref, PHX_REF_PREV: old[PHX_REF]}
         return Diff(_one(key, new), _one(key, old))
 
-    def untrack(self, owner: Hashable) -> Diff | None:
-        """Remove all that an owner tracks; None if that is nothing."""
+    def untrack(self, owner: Hashable, key: str | None = None) -> Diff | None:
+        """Remove what an owner tracks under a key, or under every key; None if that is nothing."""
         leaves: State = {}
-        for key in [key for key, owners in self._metas.items() if owner in owners]:
-            leaves |= _one(key, self._metas[key].pop(owner))
-            if not self._metas[key]:
-                del self._metas[key]
+        for left in self._tracked_by(owner) if key is None else (key,):
+            owners = self._metas.get(left, {})
+            meta = owners.pop(owner, None)
+            if meta is None:
+                continue
+            leaves[left] = {"metas": [meta]}
+            self._forget(owner, left)
         return Diff({}, leaves) if leaves else None
 
     def owned(self, owner: Hashable) -> list[tuple[str, dict[str, Any]]]:
         """What an owner tracks: keys and metas, as they were given."""
-        return [(key, _given(owners[owner])) for key, owners in self._metas.items() if owner in owners]
+        return [(key, _given(self._metas[key][owner])) for key in self._tracked_by(owner)]
 
     def metas(self, key: str) -> list[dict[str, Any]]:
         """A key's metas, the newest last."""
@@ -92,11 +99,26 @@ class Presence:
         """The whole state, or the keys of it that are visible."""
         return {key: {"metas": self.metas(key)} for key in self._metas if visible is None or visible(key)}
 
+    def _tracked_by(self, owner: Hashable) -> tuple[str, ...]:
+        return tuple(self._keys.get(owner, ()))
+
+    def _forget(self, owner: Hashable, key: str) -> None:
+        if not self._metas[key]:
+            del self._metas[key]
+        del self._keys[owner][key]
+        if not self._keys[owner]:
+            del self._keys[owner]
+
+
+def filter_state(state: State, visible: Callable[[str], bool]) -> State:
+    """The part of a state whose keys are visible."""
+    return {key: metas for key, metas in state.items() if visible(key)}
+
 
 def filter_diff(diff: Diff, visible: Callable[[str], bool]) -> Diff:
     """The part of a change whose keys are visible; the change itself if that is all of it."""
-    joins = {key: metas for key, metas in diff.joins.items() if visible(key)}
-    leaves = {key: metas for key, metas in diff.leaves.items() if visible(key)}
+    joins = filter_state(diff.joins, visible)
+    leaves = filter_state(diff.leaves, visible)
     is_all = len(joins) == len(diff.joins) and len(leaves) == len(diff.leaves)
     return diff if is_all else Diff(joins, leaves)
 

@@ -53,14 +53,19 @@ class Leave(msgspec.Struct, frozen=True, eq=False):
     ref: Any
 
 
-class Push(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """An event of a joined topic. `payload` is raw JSON, or bytes if it came in a binary frame."""
+class Push(msgspec.Struct, frozen=True, eq=False):
+    """An event of a joined topic. `payload` is raw JSON, or bytes if it came in a binary frame.
+
+    `join_ref` is as it was sent, so it may be null; what goes back has the join_ref of `joined`.
+    """
 
     joined: Joined
     topic: str
     event: str
     payload: msgspec.Raw | bytes
+    binary: bool
     ref: Any
+    join_ref: Any
 
 
 class Ignored(msgspec.Struct, frozen=True):
@@ -94,13 +99,13 @@ class Session:
         if frame.event == PHX_JOIN:
             return self._join(frame, joined)
         if joined is None:
-            return self._answer(frame, "ok", {}) if frame.event == PHX_LEAVE else self._refuse(frame, UNMATCHED_TOPIC)
+            return self._unjoined(frame)
         if frame.join_ref is not None and frame.join_ref != joined.join_ref:
             return Ignored()
         if frame.event == PHX_LEAVE:
             del self.joined[frame.topic]
             return Leave(joined, frame.ref)
-        return Push(joined, frame.topic, frame.event, frame.payload, frame.ref)
+        return Push(joined, frame.topic, frame.event, frame.payload, frame.binary, frame.ref, frame.join_ref)
 
     def admit(self, join: Join) -> Joined:
         """The application says yes to a join."""
@@ -123,6 +128,11 @@ class Session:
     def _of_phoenix(self, frame: Frame) -> Answer:
         if frame.event == HEARTBEAT:
             return self._answer(frame, "ok", {})
+        return self._refuse(frame, UNMATCHED_TOPIC)
+
+    def _unjoined(self, frame: Frame) -> Answer:
+        if frame.event == PHX_LEAVE:  # It has left already, so it has what it wants.
+            return self._answer(frame, "ok", {}, join_ref=frame.join_ref)
         return self._refuse(frame, UNMATCHED_TOPIC)
 
     def _join(self, frame: Frame, replaced: Joined | None) -> Join | Answer:

@@ -13,12 +13,13 @@ Source: Phoenix 1.8, as its clients observe it.
 import base64
 import enum
 import re
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
-from channels.strictness import TooLoose, require_distinct_keys, require_strict
+from channels.strictness import THE_WHOLE, TooLoose, quoted, require_distinct_keys, require_strict
 
 PHX_JOIN: Final = "phx_join"
 PHX_LEAVE: Final = "phx_leave"
@@ -35,6 +36,8 @@ PUSH, REPLY = 0, 1
 """Kinds of binary frames: from a client always a push."""
 
 HEADER_PARTS: Final = 4
+
+SHORT_CHARS_MAX: Final = PART_BYTES_MAX // 4  # Rounds down: so many characters fit, four bytes each.
 
 T = TypeVar("T")
 
@@ -59,7 +62,7 @@ class InvalidPayload(Exception):
 
     Args:
         field: Where, as in `terms.languages[0]`; `payload` for the whole.
-        problem: What is wrong there.
+        problem: What is wrong there, short enough to be told.
     """
 
     reason = "invalid_payload"
@@ -119,29 +122,36 @@ def parse_vsn(text: str | None) -> Vsn:
 def decode_frame(vsn: Vsn, message: str | bytes) -> Frame:
     """A client's message as a frame. Under V1 a binary message is JSON text too.
 
+    Elements after the fifth are ignored. The payload is only passed over, so all that is known of it is that it is
+    JSON, and nested no deeper than this machine reads (some hundreds of levels).
+
     Raises:
         BadFrame: It is none.
     """
-    if vsn is Vsn.V2 and isinstance(message, bytes):
-        return _decode_binary(message)
     try:
-        parts = _decode_v2(message) if vsn is Vsn.V2 else _decode_v1(message)
         if vsn is Vsn.V1:
+            parts: _V1Frame | _V2Frame = _decode_v1(message)
             require_distinct_keys(message)
-    except (msgspec.DecodeError, RecursionError, UnicodeError, TooLoose) as error:
+        elif isinstance(message, bytes):
+            return _decode_binary(message)
+        else:
+            parts = _decode_v2(message)
+    except (RecursionError, ValueError) as error:  # Of text that is no JSON, not UTF-8, or has a key twice.
         raise BadFrame(str(error)) from error
-    for part in (parts.topic, parts.event):
-        if len(part) > PART_BYTES_MAX or len(part.encode()) > PART_BYTES_MAX:
-            raise BadFrame(f"a topic and an event have at most {PART_BYTES_MAX} bytes")
-    for ref in (parts.join_ref, parts.ref):
-        if not (ref is None or (isinstance(ref, str) and len(ref) * 4 <= PART_BYTES_MAX)):
-            _require_short(ref)
-    return Frame(parts.join_ref, parts.ref, parts.topic, parts.event, parts.payload)
+    topic, event, join_ref, ref = parts.topic, parts.event, parts.join_ref, parts.ref
+    if len(topic) > SHORT_CHARS_MAX or len(event) > SHORT_CHARS_MAX:
+        _require_short("a topic", topic)
+        _require_short("an event", event)
+    if not (join_ref is None or (join_ref.__class__ is str and len(join_ref) <= SHORT_CHARS_MAX)):
+        _require_short("a ref", join_ref)
+    if not (ref is None or (ref.__class__ is str and len(ref) <= SHORT_CHARS_MAX)):
+        _require_short("a ref", ref)
+    return Frame(join_ref, ref, topic, event, parts.payload)
 
 
-def _require_short(ref: Any) -> None:
-    if len(_part(ref)) > PART_BYTES_MAX:
-        raise BadFrame(f"a ref has at most {PART_BYTES_MAX} bytes")
+def _require_short(what: str, part: Any) -> None:
+    if len(_part(part)) > PART_BYTES_MAX:
+        raise BadFrame(f"{what} has at most {PART_BYTES_MAX} bytes")
 
 
 def _decode_binary(message: bytes) -> Frame:
@@ -167,7 +177,11 @@ def _decode_binary(message: bytes) -> Frame:
 def encode_reply(vsn: Vsn, *, join_ref: Any, ref: Any, topic: str, status: str, response: Any) -> str | bytes:
     """A reply: any JSON value, struct or raw JSON; bytes go as a binary reply.
 
-    V1 has no binary frames, so there bytes become `{"encoding": "base64", "data"}`.
+    V1 has no binary frames, so there bytes become `{"encoding": "base64", "data"}`. A binary reply's refs are text,
+    null is empty.
+
+    Raises:
+        ValueError: A part of a binary reply's header has more than 255 bytes. No frame that was decoded has one.
     """
     if isinstance(response, bytes):
         if vsn is Vsn.V2:
@@ -189,32 +203,49 @@ def encode_lifecycle(vsn: Vsn, *, join_ref: Any, topic: str, event: str, payload
 class Outgoing:
     """A push or broadcast, encoded once for many subscribers.
 
-    Each V2 subscriber gets its own join_ref put before the shared rest: one concatenation.
+    Each V2 subscriber gets its own join_ref put before the shared rest: one concatenation. Each form is made when the
+    first subscriber needs it, so the payload must not change any more.
 
     Args:
         topic: The topic.
         event: The event.
-        payload: Any JSON value, struct or raw JSON; bytes go as binary frames, to V1 as `{"encoding", "data"}`.
+        payload: Any JSON value, struct or raw JSON; bytes go as binary frames, to V1 as `{"encoding", "data"}`, since
+            a subscriber that cannot take bytes must not stop a broadcast.
     """
 
-    __slots__ = ("_event", "_payload", "_rest", "_topic", "_v1")
+    __slots__ = ("_binary_rest", "_event", "_payload", "_rest", "_topic", "_v1")
 
     def __init__(self, topic: str, event: str, payload: Any) -> None:
         self._topic = topic
         self._event = event
         self._payload = payload
         self._rest: str | None = None
+        self._binary_rest: tuple[bytes, bytes] | None = None
         self._v1: str | None = None
 
     def frame_for(self, vsn: Vsn, join_ref: Any) -> str | bytes:
-        """The frame for a subscriber."""
+        """The frame for a subscriber.
+
+        Raises:
+            ValueError: The payload is bytes, and topic, event or join_ref has more than 255 of them.
+        """
         if vsn is Vsn.V1:
             return self._for_v1()
         if isinstance(self._payload, bytes):
-            return _binary(PUSH, (join_ref, self._topic, self._event), self._payload)
+            return self._for_binary(self._payload, join_ref)
         if self._rest is None:
             self._rest = ",null," + _encode((self._topic, self._event, self._payload))[1:].decode()
-        return "[" + _encode(join_ref).decode() + self._rest
+        if join_ref.__class__ is str and join_ref.isalnum():  # As every client's are: nothing to escape.
+            return f'["{join_ref}"{self._rest}'
+        return f"[{_encode(join_ref).decode()}{self._rest}"
+
+    def _for_binary(self, payload: bytes, join_ref: Any) -> bytes:
+        if self._binary_rest is None:
+            topic, event = self._topic.encode(), self._event.encode()
+            self._binary_rest = bytes((len(topic), len(event))), topic + event + payload
+        lengths, rest = self._binary_rest
+        own = _part(join_ref)
+        return b"".join((bytes((PUSH, len(own))), lengths, own, rest))
 
     def _for_v1(self) -> str:
         if self._v1 is None:
@@ -225,7 +256,7 @@ class Outgoing:
 
 
 def decode_payload(payload: msgspec.Raw | bytes, type_: type[T]) -> T:
-    """A raw payload as the struct of its event. Fields that the struct does not have are ignored.
+    """A raw payload as the struct of its event. Fields that the struct does not have are ignored, once they are read.
 
     Besides what the types say, refused are: a key that an object has twice, more than 64 levels, integers that not
     every client's number holds (beyond ±(2^53-1)), NaN and infinities, text that is not UTF-8, and half surrogates.
@@ -234,33 +265,33 @@ def decode_payload(payload: msgspec.Raw | bytes, type_: type[T]) -> T:
         InvalidPayload: With the field.
     """
     if not isinstance(payload, msgspec.Raw):
-        raise InvalidPayload("payload", "JSON is expected here, not bytes")
-    raw = bytes(memoryview(payload))
+        raise InvalidPayload(THE_WHOLE, "JSON is expected here, not bytes")
+    raw = bytes(payload)
     try:
         require_strict(raw)
-        decoded: T = _decoder(cast("Any", type_)).decode(raw)
+        return cast("T", _decoder_of(cast("Any", type_))(raw))
     except TooLoose as error:
         raise InvalidPayload(error.field, error.problem) from error
-    except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from error
     except msgspec.DecodeError as error:
-        raise InvalidPayload("payload", str(error)) from error
-    return decoded
+        raise _invalid(str(error)) from error
 
 
 def _invalid(sentence: str) -> InvalidPayload:
-    """A sentence of msgspec's, `… - at `$.terms[0]``, as a field and a problem."""
-    problem, _, path = sentence.partition(" - at `")
-    field = path.rstrip("`").removeprefix("$").removeprefix(".")
-    missing = re.search(r"missing required field `([^`]+)`", problem)
+    """A sentence of msgspec's as a field and a problem. It may hold what was sent, so the place is the last one named.
+
+    The sentence is `problem - at `$.terms[0]``, of a key `problem - at `key` in `$.terms``, of the whole `problem`.
+    """
+    parts = re.fullmatch(r"(.*) - at `(?:key` in `)?\$([^`]*)`", sentence, re.DOTALL)
+    problem, field = (parts[1], parts[2].removeprefix(".")) if parts is not None else (sentence, "")
+    missing = re.fullmatch(r"Object missing required field `([^`]+)`", problem)
     if missing is not None:
         return InvalidPayload(f"{field}.{missing[1]}" if field else missing[1], "is required")
-    return InvalidPayload(field or "payload", problem)
+    return InvalidPayload(field or THE_WHOLE, quoted(problem))
 
 
 @lru_cache(maxsize=1_024)
-def _decoder(type_: Any) -> msgspec.json.Decoder[Any]:
-    return msgspec.json.Decoder(type_)
+def _decoder_of(type_: Any) -> Callable[[bytes], Any]:
+    return msgspec.json.Decoder(type_).decode
 
 
 def _binary(kind: int, header: tuple[Any, ...], data: bytes) -> bytes:

@@ -332,6 +332,8 @@ async def assert_offline(wire: Wire, agent_id: str) -> None:
         while True:
             await wire.send("w", "d", DISCOVERY, "discover", {"limit": 100})
             reply = await wire.receive_event("phx_reply")
+            if reply[1] != "d":
+                continue  # Of a heartbeat.
             found = {agent["id"]: agent["status"] for agent in reply[4]["response"]["agents"]}
             if found[agent_id] == "offline":
                 return
