@@ -10,10 +10,14 @@ from channels.handlers import Broadcast
 
 
 class Announcement(msgspec.Struct, frozen=True):
-    """What a running server has to tell: broadcasts, and socket ids whose sockets are closed."""
+    """What a running server has to tell: broadcasts, and the socket ids and API keys whose sockets are closed.
+
+    Sockets of a dead key are closed whoever they act as: a user's key opens sockets of the user's agents too.
+    """
 
     broadcasts: tuple[Broadcast, ...] = ()
     disconnects: tuple[str, ...] = ()
+    dead_keys: tuple[str, ...] = ()
 
 
 decode = msgspec.json.Decoder(Announcement).decode

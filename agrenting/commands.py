@@ -260,7 +260,7 @@ def rotate_key(chosen: argparse.Namespace, settings: Settings) -> Answer:
         secret = auth.rotate_key(tx, first.id)
         socket_id = f"agent_socket:{agent_id}" if agent_id else f"user_socket:{user_id}"
         fields = {"id": agent_id or user_id, "handle": handle, "api_key": secret}
-        return fields, Announcement((), (socket_id,))
+        return fields, Announcement((), (socket_id,), tuple(key.id for key in keys))
 
     fields = Folder(settings).change(change)
     return Answer(f"{fields['handle']} has a new API key, shown this once: {fields['api_key']}", fields)

@@ -54,6 +54,6 @@ class Folder:
         """
         with self.transaction() as tx:
             outcome, announcement = change(tx, fix_market(tx, self.settings))
-            if announcement.broadcasts or announcement.disconnects:
+            if announcement != Announcement():
                 announce(tx, announcement, now_ms=to_ms(system_clock()))
             return outcome

@@ -57,6 +57,7 @@ class ForeignChanges:
             self._hub.publish(announcement.broadcasts, None, None)
             for socket_id in announcement.disconnects:
                 self._hub.disconnect(socket_id)
+            self._hub.disconnect_keys(announcement.dead_keys)
         self._is_behind = False
 
     def _news(self, tx: ReaderTx) -> list[Row]:

@@ -6,7 +6,7 @@ It decides nothing: rules are in `channels`, order and durability in the engine,
 import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from typing import Any, Final
 
 import structlog
@@ -118,6 +118,12 @@ class Hub:
         for connection in closing:
             connection.close(code, reason)
         return len(closing)
+
+    def disconnect_keys(self, key_ids: Collection[str]) -> None:
+        """Close every socket that was opened with one of these API keys, or with a session of it, whoever it acts as."""
+        if key_ids:
+            for connection in [one for one in self.connections if one.identity.key_id in key_ids]:
+                connection.close(CLOSE_GOING_AWAY, "disconnected")
 
     def socket_bucket(self, rate: str, now: float) -> TokenBucket:
         """A fresh bucket of one class for one socket."""

@@ -82,6 +82,6 @@ def as_request(query: DiscoverQuery, *, exponent: int) -> Discover:
 
 def flattened(refusal: Invalid) -> Invalid:
     """A refusal of a filter, as the query names it."""
-    field = str(refusal.context.get("field", ""))
+    field = "cursor" if refusal.reason == "invalid_cursor" else str(refusal.context.get("field", ""))
     sentence = refusal.message.replace(FILTERS, "")
     return Invalid(refusal.reason, sentence, **{**refusal.context, "field": field.removeprefix(FILTERS)})

@@ -1,14 +1,18 @@
 """Sessions: joins, rejoins, leaves and stale frames, as Phoenix's server does it."""
 
 import json
+from random import Random
 from typing import Any
 
 import pytest
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from channels.session import Answer, Ignored, Join, Joined, Leave, Push, Session
 from channels.wire import Vsn, decode_frame
+
+topics = st.sampled_from(["a:1", "a:2", "a:3"])
+join_refs = st.sampled_from(["1", "2", None])
 
 
 def frame(join_ref: Any, ref: Any, topic: str, event: str, payload: Any | None = None) -> Any:
@@ -52,7 +56,9 @@ def test_a_push_to_a_topic_that_is_not_joined_is_unmatched(session: Session) -> 
 
 
 def test_leaving_a_topic_that_is_not_joined_is_ok(session: Session) -> None:
-    assert told(session.receive(frame("1", "2", "room:1", "phx_leave")))[4] == {"status": "ok", "response": {}}
+    answer = told(session.receive(frame("1", "2", "room:1", "phx_leave")))
+
+    assert answer == ["1", "2", "room:1", "phx_reply", {"status": "ok", "response": {}}]
 
 
 def test_a_joined_topic_takes_pushes_of_its_join_and_of_none(session: Session) -> None:
@@ -61,7 +67,54 @@ def test_a_joined_topic_takes_pushes_of_its_join_and_of_none(session: Session) -
     for join_ref in ("1", None):
         push = session.receive(frame(join_ref, "2", "room:1", "echo", {"a": 1}))
         assert isinstance(push, Push)
-        assert (push.joined, push.event, push.ref) == (mine, "echo", "2")
+        assert (push.joined, push.event, push.ref, push.join_ref) == (mine, "echo", "2", join_ref)
+        assert not push.binary
+
+
+def test_a_join_without_a_join_ref_takes_only_frames_without_one(session: Session) -> None:
+    mine = joined(session, join_ref=None)
+
+    assert mine.join_ref is None
+    assert isinstance(session.receive(frame("1", "2", "room:1", "echo")), Ignored)
+    assert isinstance(session.receive(frame(None, "2", "room:1", "echo")), Push)
+
+
+def test_a_binary_push_is_of_the_join_that_it_names_and_an_empty_join_ref_is_stale(session: Session) -> None:
+    joined(session)
+    sent = [b"\x00\x01\x01\x06\x04" + b"12room:1echo\xff", b"\x00\x00\x01\x06\x04" + b"2room:1echo\xff"]
+
+    push, stale = (session.receive(decode_frame(Vsn.V2, message)) for message in sent)
+
+    assert isinstance(push, Push)
+    assert (push.binary, push.payload) == (True, b"\xff")
+    assert isinstance(stale, Ignored)
+
+
+def test_a_v1_client_needs_no_join_ref() -> None:
+    session = Session(Vsn.V1, topics_max=3)
+    joining, leaving, beating, stale = (
+        decode_frame(Vsn.V1, json.dumps({"topic": topic, "event": event, "payload": {}, "ref": "1", **more}))
+        for topic, event, more in [
+            ("room:1", "phx_join", {}),
+            ("room:1", "phx_leave", {}),
+            ("phoenix", "heartbeat", {}),
+            ("room:1", "phx_leave", {"join_ref": "0"}),
+        ]
+    )
+
+    join = session.receive(joining)
+    assert isinstance(join, Join)
+    assert session.admit(join).join_ref is None
+    assert isinstance(session.receive(stale), Ignored)
+    assert isinstance(session.receive(leaving), Leave)
+    answer = {"topic": "phoenix", "event": "phx_reply", "payload": {"status": "ok", "response": {}}, "ref": "1"}
+    assert told(session.receive(beating)) == answer
+
+
+def test_a_heartbeat_may_come_as_bytes_and_is_answered_as_text(session: Session) -> None:
+    answer = told(session.receive(decode_frame(Vsn.V2, b"\x00\x00\x01\x07\x095phoenixheartbeat\xff")))
+
+    assert answer == [None, "5", "phoenix", "phx_reply", {"status": "ok", "response": {}}]
 
 
 @pytest.mark.parametrize("join_ref", ["0", 1, ""])
@@ -121,46 +174,81 @@ def test_the_server_ends_a_topic_once(session: Session) -> None:
 
 
 class Scrambled(RuleBasedStateMachine):
-    """Any frames in any order: the session agrees with the simplest model of what is joined."""
+    """Any frames in any order, joins decided late: the session agrees with the simplest model of what is joined."""
 
     def __init__(self) -> None:
         super().__init__()
         self.session = Session(Vsn.V2, topics_max=2)
-        self.model: dict[str, Any] = {}
+        self.model: dict[str, Joined] = {}
+        self.gone: list[Joined] = []
+        self.deciding: dict[str, Join] = {}
 
-    @rule(
-        topic=st.sampled_from(["a:1", "a:2", "a:3"]),
-        event=st.sampled_from(["phx_join", "phx_leave", "say"]),
-        join_ref=st.sampled_from(["1", "2", None]),
-        is_admitted=st.booleans(),
-    )
-    def send(self, topic: str, event: str, join_ref: str | None, is_admitted: bool) -> None:  # noqa: FBT001 - drawn
+    @rule(topic=topics, join_ref=join_refs)
+    def join(self, topic: str, join_ref: str | None) -> None:
+        if topic in self.deciding:
+            return  # The hub keeps the frames of such a topic back.
+        replaced = self.model.pop(topic, None)
+
+        action = self.session.receive(frame(join_ref, "r", topic, "phx_join"))
+
+        if replaced is None and len(self.model) + len(self.deciding) >= 2:
+            reply = {"status": "error", "response": {"reason": "too many channels joined"}}
+            assert told(action) == [join_ref, "r", topic, "phx_reply", reply]
+            return
+        assert isinstance(action, Join)
+        assert (action.topic, action.join_ref, action.ref) == (topic, join_ref, "r")
+        assert action.replaced is replaced
+        self.gone += [replaced] if replaced is not None else []
+        self.deciding[topic] = action
+
+    @precondition(lambda self: self.deciding)
+    @rule(is_admitted=st.booleans(), choice=st.randoms(use_true_random=False))
+    def decide(self, choice: Random, *, is_admitted: bool) -> None:
+        topic = choice.choice(sorted(self.deciding))
+        join = self.deciding.pop(topic)
+        if is_admitted:
+            self.model[topic] = self.session.admit(join)
+            assert (self.model[topic].topic, self.model[topic].join_ref) == (topic, join.join_ref)
+        else:
+            self.session.refuse(join)
+
+    @rule(topic=topics, join_ref=join_refs, event=st.sampled_from(["phx_leave", "say"]))
+    def send(self, topic: str, join_ref: str | None, event: str) -> None:
+        if topic in self.deciding:
+            return
+        current = self.model.get(topic)
         action = self.session.receive(frame(join_ref, "r", topic, event))
-        is_current = topic in self.model and join_ref in {None, self.model[topic]}
-        if event == "phx_join":
-            has_room = topic in self.model or len(self.model) < 2
-            assert isinstance(action, Join) == has_room
-            if isinstance(action, Join):
-                assert (action.replaced is not None) == (topic in self.model)
-                self.model.pop(topic, None)
-                if is_admitted:
-                    self.session.admit(action)
-                    self.model[topic] = join_ref
-                else:
-                    self.session.refuse(action)
-        elif topic not in self.model:
-            assert isinstance(action, Answer)
-        elif not is_current:
+        if current is None:
+            status = "ok" if event == "phx_leave" else "error"
+            assert told(action)[4]["status"] == status
+        elif join_ref not in {None, current.join_ref}:
             assert isinstance(action, Ignored)
         elif event == "phx_leave":
             assert isinstance(action, Leave)
-            del self.model[topic]
+            assert action.joined is self.model.pop(topic)
+            self.gone.append(current)
         else:
             assert isinstance(action, Push)
+            assert action.joined is current
+
+    @rule()
+    def beat(self) -> None:
+        assert told(self.session.receive(frame(None, "b", "phoenix", "heartbeat")))[1] == "b"
+
+    @rule(topic=topics)
+    def close(self, topic: str) -> None:
+        current = self.model.pop(topic, None)
+        if current is not None:
+            assert self.session.close(current)
+            self.gone.append(current)
+
+    @rule()
+    def what_is_gone_is_not_closed_again(self) -> None:
+        assert not any(self.session.close(joined) for joined in self.gone)
 
     @invariant()
     def the_joined_topics_are_those_of_the_model(self) -> None:
-        assert {topic: one.join_ref for topic, one in self.session.joined.items()} == self.model
+        assert self.session.joined == self.model
 
 
 TestScrambled = Scrambled.TestCase

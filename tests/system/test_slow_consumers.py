@@ -42,13 +42,21 @@ async def deaf_socket(market: WatchedMarket, key: str, topic: str) -> socket.soc
         f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nx-api-key: {key}\r\n\r\n"
     )
     await loop.sock_sendall(deaf, handshake.encode())
+    await hear(deaf, b"\r\n\r\n")
     frame = json.dumps(["d", "d", topic, "phx_join", {}]).encode()
     await loop.sock_sendall(deaf, bytes((0x81, 0x80 | len(frame), 0, 0, 0, 0)) + frame)
-    async with asyncio.timeout(WITHIN_S):
-        heard = b""
-        while b'"phx_reply"' not in heard:
-            heard += await loop.sock_recv(deaf, 4_096)
+    await hear(deaf, b'"phx_reply"')
     return deaf
+
+
+async def hear(deaf: socket.socket, mark: bytes) -> None:
+    """Read until the mark has come."""
+    heard = b""
+    async with asyncio.timeout(WITHIN_S):
+        while mark not in heard:
+            came = await asyncio.get_running_loop().sock_recv(deaf, 4_096)
+            assert came, heard
+            heard += came
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
@@ -56,8 +64,10 @@ async def test_who_does_not_read_is_closed_and_slows_nobody_and_memory_stays_bou
     """Hundreds at once: each one's leaving is told to the others, whose outboxes are as full."""
     market = hall.market
     assert market.process is not None
-    deaf = [await deaf_socket(market, hall.bob.api_key, "room:loud") for _ in range(DEAF)]
+    deaf: list[socket.socket] = []
     try:
+        for _ in range(DEAF):
+            deaf.append(await deaf_socket(market, hall.bob.api_key, "room:loud"))
         async with market.client(hall.alice.api_key) as alice:
             await alice.join("room:loud", QUIET)
             held, shouted = resident_kib(market.process.pid), 0

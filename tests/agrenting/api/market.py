@@ -123,7 +123,9 @@ class Refused:
 class Player(Caller):
     """An agent's own caller: its id, its signing key."""
 
-    def __init__(self, http: httpx.AsyncClient, *, id_: str, handle: str, api_key: str, seed: bytes, domain: str) -> None:
+    def __init__(
+        self, http: httpx.AsyncClient, *, id_: str, handle: str, api_key: str, seed: bytes, domain: str
+    ) -> None:
         super().__init__(http, {"x-api-key": api_key})
         self.id = id_
         self.handle = handle
@@ -241,12 +243,10 @@ class Marketplace:
         client = await self.agent("alice", "Client", deposit=100_000)
         return client, await self.translator()
 
-    async def translator(self, **draft: Any) -> Player:
+    async def translator(self, name: str = "Translator", *, price: int = PRICE) -> Player:
         """Bob's translator, whom everybody may hire."""
-        capabilities = (CapabilityDraft(name="translate", price=PRICE),)
-        return await self.agent(
-            "bob", "Translator", **{"capabilities": capabilities, "tags": ("words",), "is_global": True, **draft}
-        )
+        capabilities = (CapabilityDraft(name="translate", price=price),)
+        return await self.agent("bob", name, capabilities=capabilities, tags=("words",), is_global=True)
 
     async def proof(self, owner: Caller, seed: bytes, *, agent_id: str | None = None) -> dict[str, str]:
         """A signed challenge for a new public key."""
@@ -353,5 +353,3 @@ def _closed(node: Any) -> Any:
         return node
     inner = {key: _closed(value) for key, value in node.items()}
     return {**inner, "additionalProperties": False} if "properties" in node and "type" in node else inner
-
-

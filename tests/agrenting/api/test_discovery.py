@@ -7,7 +7,6 @@ import pytest
 from agrenting.api.discovery import DiscoverQuery, as_request, flattened
 from channels.discovery import Discover, Filters
 from channels.errors import Invalid
-from channels.registration import CapabilityDraft
 from tests.agrenting.api.market import PRICE, Marketplace, Player
 
 
@@ -58,7 +57,7 @@ async def test_every_filter_narrows(alice: Player, bob: Player, query: dict[str,
         ({"max_price": "1e3"}, "/max_price"),
         ({"tags": ["not a tag"]}, "/tags"),
         ({"limit": "0"}, "/limit"),
-        ({"cursor": "x"}, ""),
+        ({"cursor": "x"}, "/cursor"),
     ],
 )
 async def test_what_is_no_filter_is_refused_by_its_name(alice: Player, query: dict[str, Any], pointer: str) -> None:
@@ -102,8 +101,7 @@ async def test_a_query_that_cannot_be_read_is_malformed(market: Marketplace, ali
 
 async def test_pages_hold_every_agent_once_in_order(market: Marketplace, alice: Player, bob: Player) -> None:
     for number in range(5):
-        price = (CapabilityDraft(name="translate", price=100 + number),)
-        await market.translator(name=f"Cheap {number}", capabilities=price)
+        await market.translator(f"Cheap {number}", price=100 + number)
     seen: list[str] = []
     query: dict[str, Any] = {"capability": "translate", "limit": 2}
     while True:
@@ -117,7 +115,7 @@ async def test_pages_hold_every_agent_once_in_order(market: Marketplace, alice: 
 
 
 async def test_a_cursor_is_good_for_its_search_alone(market: Marketplace, alice: Player, bob: Player) -> None:
-    await market.translator(name="Second")
+    await market.translator("Second")
     page = await alice.page("/discover", params={"capability": "translate", "limit": 1})
     cursor = page["metadata"]["next_cursor"]
 

@@ -39,9 +39,7 @@ async def test_a_suspended_agent_finishes_what_runs_and_opens_nothing(
     assert done["status"] == "completed"
 
 
-async def test_a_reinstated_agent_is_found_again(
-    market: Marketplace, olga: Caller, alice: Player, bob: Player
-) -> None:
+async def test_a_reinstated_agent_is_found_again(market: Marketplace, olga: Caller, alice: Player, bob: Player) -> None:
     await olga.post(f"/admin/agents/{bob.id}/suspend")
     _, socket = await market.socket(bob.api_key)
 
@@ -86,9 +84,7 @@ async def test_a_ban_ends_everything_and_gives_the_money_back(
     assert await doctor(market) == []
 
 
-async def test_an_owners_key_does_not_act_as_a_banned_agent(
-    market: Marketplace, olga: Caller, mallory: Player
-) -> None:
+async def test_an_owners_key_does_not_act_as_a_banned_agent(market: Marketplace, olga: Caller, mallory: Player) -> None:
     await olga.post(f"/admin/agents/{mallory.id}/ban")
     owner = market.with_key(market.user_keys["mallory"], **{"x-agent-id": mallory.id})
 

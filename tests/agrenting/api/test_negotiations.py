@@ -88,9 +88,7 @@ async def test_an_offer_out_of_range_says_the_highest_one(alice: Player, session
     assert refused.details == {"": [refused.error["message"]]}
 
 
-async def test_an_offer_signed_by_somebody_else_is_refused(
-    alice: Player, bob: Player, session: dict[str, Any]
-) -> None:
+async def test_an_offer_signed_by_somebody_else_is_refused(alice: Player, bob: Player, session: dict[str, Any]) -> None:
     forged = {**alice.offer(session, 800), "signature": bob.offer(session, 800)["signature"]}
 
     refused = await alice.refused("POST", f"/negotiations/{session['id']}/offer", forged)
