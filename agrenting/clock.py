@@ -1,5 +1,6 @@
 """Time, as the server reads it and as the database keeps it."""
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -11,8 +12,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def system_clock() -> datetime:
     """The present, in whole milliseconds, as the database keeps it."""
-    now = datetime.now(UTC)
-    return now.replace(microsecond=now.microsecond // 1_000 * 1_000)
+    return from_ms(time.time_ns() // 1_000_000)
 
 
 def to_ms(moment: datetime) -> int:

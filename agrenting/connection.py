@@ -243,7 +243,7 @@ class Connection:
         subscription = Subscription(self, joined, join, route, self.identity.party)
         joined.subscription = subscription
         self.hub.subscribe(subscription)
-        self.hub.count("join", join.topic, "ok")
+        self.hub.count("join", route, "ok")
         self._send_reply(join.join_ref, join.ref, join.topic, "ok", decision.reply)
         self._close_replaced(join)
         self._tell(subscription, decision)
@@ -252,7 +252,7 @@ class Connection:
         self.session.refuse(join)
         fields = cast("dict[str, Any]", response) if isinstance(response, dict) else {}
         reason: str = fields.get("reason", "refused")
-        self.hub.count("join", join.topic, reason)
+        self.hub.count("join", self.hub.routes.find(join.topic), reason)
         log.info("join_refused", topic=join.topic, agent=self.identity.handle, reason=reason)
         join_ref = None if reason == "unmatched topic" else join.join_ref
         self._send_reply(join_ref, join.ref, join.topic, "error", response)
@@ -326,19 +326,19 @@ class Connection:
         self, push: Push, subscription: Subscription, slot: Slot, done: Done | None, error: Exception | None
     ) -> None:
         if done is not None:
-            self.hub.count("push", push.topic, "ok", push.event)
+            self.hub.count("push", subscription.route, "ok", push.event)
             subscription.fill(slot, lambda: self._reply(push, subscription, done.decision))
             return
         assert error is not None, "an event is decided or it failed"
         if isinstance(error, Refusal | InvalidPayload | StorageUnavailable):
             response = _response(error)
-            self.hub.count("push", push.topic, response["reason"], push.event)
+            self.hub.count("push", subscription.route, response["reason"], push.event)
             subscription.fill(slot, lambda: self._reply_to(push, subscription, "error", response))
             return
         log.error(
             "handler_crashed", topic=push.topic, topic_event=push.event, agent=self.identity.handle, exc_info=error
         )
-        self.hub.count("push", push.topic, "crash", push.event)
+        self.hub.count("push", subscription.route, "crash", push.event)
         subscription.fill(slot, lambda: self.end(subscription, PHX_ERROR, {"reason": "channel_crash"}))
 
     def _reply(self, push: Push, subscription: Subscription, decision: Decision) -> None:
@@ -411,7 +411,7 @@ class Connection:
             protocol.flush()  # It may only be that much was said within one loop turn.
             if protocol.is_full and protocol.outbox_bytes > self.hub.settings.outbox_bytes_max:
                 log.warning("slow_consumer", agent=self.identity.handle, outbox_bytes=protocol.outbox_bytes)
-                self.hub.count("close", "", "slow_consumer")
+                self.hub.count("close", None, "slow_consumer")
                 # Its topics end when the door hears of it: to tell that now could fill the next outbox, and so on.
                 protocol.close_with(CLOSE_TRY_LATER, "you do not read fast enough: the outbox is full")
 

@@ -24,7 +24,7 @@ from channels.contacts import Party
 from channels.handlers import Audience, Broadcast, Track, UpdateMeta
 from channels.identity import Identity
 from channels.presence import Diff, Presence, filter_diff
-from channels.routes import Routes
+from channels.routes import Route, Routes
 from channels.wire import Outgoing
 
 log = structlog.get_logger(__name__)
@@ -120,7 +120,7 @@ class Hub:
         return len(closing)
 
     def disconnect_keys(self, key_ids: Collection[str]) -> None:
-        """Close every socket that was opened with one of these API keys, or with a session of it, whoever it acts as."""
+        """Close every socket that was opened with one of these API keys, or with a session of one."""
         if key_ids:
             for connection in [one for one in self.connections if one.identity.key_id in key_ids]:
                 connection.close(CLOSE_GOING_AWAY, "disconnected")
@@ -130,10 +130,10 @@ class Hub:
         per_s, burst = self._rates[rate]
         return TokenBucket(per_s, burst, now)
 
-    def count(self, what: str, topic: str, outcome: str, event: str = "") -> None:
-        """Count a join, a push or a close, by topic kind and outcome."""
-        route = self.routes.find(topic) if topic else None
-        self.metrics.count(what, route.pattern if route else "", event if outcome != "unknown_event" else "", outcome)
+    def count(self, what: str, route: Route | None, outcome: str, event: str = "") -> None:
+        """Count a join, a push or a close, by topic pattern and outcome."""
+        pattern = "" if route is None else route.pattern
+        self.metrics.count(what, pattern, event if outcome != "unknown_event" else "", outcome)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something beside, and keep hold of it until it is done."""

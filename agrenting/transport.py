@@ -108,7 +108,9 @@ class HubProtocol(WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the peer; a handshake that cannot be read is answered, which uvicorn leaves to us."""
+        self._is_flush_due = True  # What is answered to these bytes leaves once, at their end.
         super().data_received(data)
+        self.flush()
         if not self.handshake_initiated and self.conn.handshake_exc is not None:
             self._refuse_handshake()
 

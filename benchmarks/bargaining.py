@@ -3,10 +3,12 @@
 import asyncio
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 from agrenting.config import Settings
 from agrenting.db import states
+from agrenting.db.transaction import ReaderTx
 from agrenting.engine import Command
 from agrenting.server import Server
 from benchmarks.servers import Account, command, make_agent
@@ -55,14 +57,17 @@ async def _bargain(server: Server, client: Account, provider: Account, until: fl
             )
         )
         session_id = opened.reply["id"]
-        session: NegotiationSession = await server.engine.read(
-            lambda tx, i=session_id: states.load(tx, "negotiation", i)
-        )
+        session = await server.engine.read(partial(_load, session_id=session_id))
         for number in range(2 * session.max_rounds):
             account = (client, provider)[number % 2]
             session = await _offer(server, session, account, amount=number + 1 + (number % 2) * PRICE // 2)
             made += 1
     return made
+
+
+def _load(tx: ReaderTx, *, session_id: str) -> NegotiationSession:
+    session: NegotiationSession = states.load(tx, "negotiation", session_id)
+    return session
 
 
 async def _offer(server: Server, session: NegotiationSession, account: Account, *, amount: int) -> NegotiationSession:

@@ -55,7 +55,8 @@ def _open_accounts(tx: WriterTx, now: datetime) -> None:
 
 async def commit(effort: Effort) -> list[Result]:
     """Group commit over one transaction each, and how many signatures could be verified meanwhile."""
-    grouped, single = [], []
+    grouped: list[float] = []
+    single: list[float] = []
     for _ in range(effort.rounds):
         for batch_max, figures in ((GROUPED, grouped), (1, single)):
             with tempfile.TemporaryDirectory() as folder:

@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -68,8 +69,8 @@ async def echo(effort: Effort) -> list[Result]:
                 scripts = [Script(f"room:{n}", "echo", key=account.key) for n in range(SOCKETS)]
                 mine, theirs = await _in_turn(
                     effort,
-                    lambda n=in_flight, s=scripts: rate(server, s, in_flight=n, seconds=effort.seconds),
-                    lambda n=in_flight, s=scripts: rate(bare, s, in_flight=n, seconds=effort.seconds),
+                    partial(rate, server, scripts, in_flight=in_flight, seconds=effort.seconds),
+                    partial(rate, bare, scripts, in_flight=in_flight, seconds=effort.seconds),
                 )
                 results.append(_compare(f"echo, {SOCKETS} sockets, {in_flight} in flight", mine, theirs, "≥ 0.40"))
     return results
@@ -92,8 +93,8 @@ async def event(effort: Effort) -> list[Result]:
                 for in_flight in (1, 8):
                     mine, theirs = await _in_turn(
                         effort,
-                        lambda n=in_flight, s=scripts: rate(server, s, in_flight=n, seconds=effort.seconds),
-                        lambda n=in_flight: rate(bare, echoing, in_flight=n, seconds=effort.seconds),
+                        partial(rate, server, scripts, in_flight=in_flight, seconds=effort.seconds),
+                        partial(rate, bare, echoing, in_flight=in_flight, seconds=effort.seconds),
                     )
                     results.append(_compare(f"{name}, {SOCKETS} sockets, {in_flight} in flight", mine, theirs))
     return results
@@ -174,7 +175,8 @@ async def memory(effort: Effort) -> list[Result]:
 
 async def _in_turn(effort: Effort, mine: Measure, theirs: Measure) -> tuple[list[float], list[float]]:
     """Rounds of both in turn: figures per CPU-second."""
-    ours_, peers_ = [], []
+    ours_: list[float] = []
+    peers_: list[float] = []
     for _ in range(effort.rounds):
         for measure, figures in ((mine, ours_), (theirs, peers_)):
             per_cpu, _ = await measure()

@@ -51,7 +51,7 @@ class Serving:
 @contextmanager
 def serving(arguments: list[str], environment: dict[str, str]) -> Iterator[Serving]:
     """Start a server process on its processor, and stop it afterwards."""
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: S603 - our own modules
         [sys.executable, "-m", *arguments],
         stdout=subprocess.PIPE,
         text=True,

@@ -53,7 +53,7 @@ class Database:
             try:
                 return question(ReaderTx(connection))
             finally:
-                if True:
+                if not connection.invalidated:  # It is once the reading task was cancelled: there is nothing to end.
                     connection.exec_driver_sql("ROLLBACK")
 
         async with self._readers.connect() as connection:

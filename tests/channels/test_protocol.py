@@ -33,7 +33,9 @@ TOLD_BY_CONSTANTS = {"too many channels joined"}
 
 def section(title: str, level: int, text: str = TEXT) -> str:
     """What stands below a heading, up to the next one of its level or above."""
-    found = re.search(rf"^{'#' * level} {re.escape(title)}$(.*?)(?=^#{{1,{level}}} |\Z)", text, re.MULTILINE | re.DOTALL)
+    found = re.search(
+        rf"^{'#' * level} {re.escape(title)}$(.*?)(?=^#{{1,{level}}} |\Z)", text, re.MULTILINE | re.DOTALL
+    )
     assert found is not None, f"PROTOCOL.md has no section {title!r}"
     return found[1]
 

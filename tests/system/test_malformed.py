@@ -170,7 +170,8 @@ async def test_a_payload_that_does_not_fit_is_refused_and_the_topic_stays(hall: 
 
 
 @pytest.mark.parametrize(
-    "query", ['"', "*", "a* OR b", "NEAR(a b)", "(", "a AND", "name:x", "-", "^a", "{a}", "'; --", "\x00", "a\x00b", "%_"]
+    "query",
+    ['"', "*", "a* OR b", "NEAR(a b)", "(", "a AND", "name:x", "-", "^a", "{a}", "'; --", "\x00", "a\x00b", "%_"],
 )
 async def test_no_search_text_is_a_query_language(hall: Hall, query: str) -> None:
     async with hall.wire() as mallory:

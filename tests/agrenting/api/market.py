@@ -7,7 +7,7 @@ the only present that there is.
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -18,7 +18,7 @@ import httpx
 from jsonschema import Draft202012Validator
 from litestar import Litestar
 
-from agrenting import registry
+from agrenting import auth, registry
 from agrenting.api import reading
 from agrenting.api.rest import OPERATIONS
 from agrenting.app import create_app
@@ -117,7 +117,8 @@ class Refused:
 
     @property
     def details(self) -> dict[str, Any]:
-        return self.error["details"]
+        details: dict[str, Any] = self.error["details"]
+        return details
 
 
 class Player(Caller):
@@ -261,8 +262,6 @@ class Marketplace:
 
     async def socket(self, key: str, *, agent_id: str | None = None) -> tuple[Connection, FakeSocket]:
         """An open socket of whoever the key stands for."""
-        from agrenting import auth
-
         credential = await self.server.database.read(
             lambda tx: auth.resolve(tx, key, agent_id=agent_id, now=self.clock())
         )
@@ -274,7 +273,7 @@ class Marketplace:
 
 @asynccontextmanager
 async def running(app: Litestar) -> AsyncIterator[None]:
-    """The application between start and stop, in a task of its own, because fixtures are set up and torn down in two."""
+    """The application between start and stop: in one task, because fixtures are set up and torn down in two."""
     started, stopping = asyncio.Event(), asyncio.Event()
 
     async def live() -> None:
@@ -300,7 +299,8 @@ async def marketplace(folder: Path, clock: Clock | None = None, **changed: Any) 
     clock = clock or Clock()
     app = create_app(settings_of(folder, **changed), clock)
     async with running(app):
-        transport = httpx.ASGITransport(app=app, client=("198.51.100.7", 40_000))
+        served: Any = app  # Litestar names its ASGI messages, httpx takes any mapping.
+        transport = httpx.ASGITransport(app=served, client=("198.51.100.7", 40_000))
         async with httpx.AsyncClient(transport=transport, base_url="http://market.test") as http:
             yield Marketplace(app, http, clock)
 

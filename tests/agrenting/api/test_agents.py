@@ -314,11 +314,13 @@ async def test_a_change_of_status_disconnects(market: Marketplace, bob: Player) 
     assert socket.closed_with == 1001
 
 
-async def test_reading_an_agent_that_has_just_gone_is_not_found(market: Marketplace, mallory: Player) -> None:
+async def test_reading_an_agent_that_has_just_gone_is_not_found(
+    market: Marketplace, mallory: Player, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The credential was good at the guard; the agent is gone at the question."""
     found = await market.server.database.read(lambda tx: registry.require_agent(tx, mallory.handle))
     read = market.server.engine.read
-    market.server.engine.read = _after(market, read, found.id)  # type: ignore[method-assign] # It goes in between.
+    monkeypatch.setattr(market.server.engine, "read", _after(market, read, found.id))
 
     refused = await mallory.refused("GET", "/agent/me")
 

@@ -141,18 +141,18 @@ async def test_streams_are_limited_by_bytes(folder: Any) -> None:
 
 
 async def test_a_credential_that_dies_while_a_change_waits_changes_nothing(
-    market: Marketplace, mallory: Player
+    market: Marketplace, mallory: Player, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The transaction asks again: what was good at the guard may be dead at the write."""
     engine = market.server.engine
     change = engine.change
 
     async def after_revocation(*args: Any, **named: Any) -> Any:
-        engine.change = change  # type: ignore[method-assign] # Back to itself.
+        monkeypatch.setattr(engine, "change", change)
         keys = await Caller(market.http, mallory.headers).get("/keys")
         await Caller(market.http, mallory.headers).delete(f"/keys/{keys[0]['id']}")
         return await change(*args, **named)
 
-    engine.change = after_revocation  # type: ignore[method-assign] # The key dies in between.
+    monkeypatch.setattr(engine, "change", after_revocation)
 
     assert (await mallory.refused("POST", "/keys", {"name": "late"})).why == (401, "invalid_credential")

@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 from litestar.routes import HTTPRoute
 
 from agrenting.api import reading
+from agrenting.api.bodies import NewKeyBody
 from agrenting.api.document import errors_of
 from agrenting.api.errors import STATUSES
 from agrenting.api.operation import Callers, Operation
@@ -188,8 +189,6 @@ def test_parameters_are_those_of_the_query() -> None:
 
 
 def test_a_struct_that_comes_in_and_goes_out_is_described_as_it_comes_in() -> None:
-    from agrenting.api.bodies import NewKeyBody
-
     both = Schemas(taken=[NewKeyBody], asked=[], told=[NewKeyBody])
 
     assert both.components["NewKeyBody"]["required"] == ["name"]

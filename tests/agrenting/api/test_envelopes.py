@@ -1,6 +1,7 @@
 """One envelope everywhere: what is refused before any handler, and what every answer has around it."""
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -17,6 +18,7 @@ from agrenting.api.errors import (
     status_of,
 )
 from agrenting.db.commit import StorageUnavailable
+from agrenting.db.transaction import StaleState
 from channels import errors
 from channels.errors import Conflict, Invalid, RateLimited, Refusal, Unauthorized
 from channels.wire import InvalidPayload
@@ -126,7 +128,7 @@ async def test_a_body_that_is_too_large_is_refused(folder: Any) -> None:
 
 
 async def test_a_body_that_grows_too_large_on_its_way_is_refused(folder: Any) -> None:
-    async def parts() -> Any:
+    async def parts() -> AsyncIterator[bytes]:
         for _ in range(3):
             yield b" " * 500
 
@@ -168,11 +170,13 @@ async def test_a_request_with_a_strange_host_is_malformed(market: Marketplace) -
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "malformed")
 
 
-async def test_a_bug_is_answered_without_a_word_of_it(market: Marketplace, olga: Caller) -> None:
+async def test_a_bug_is_answered_without_a_word_of_it(
+    market: Marketplace, olga: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def fail(*_args: Any, **_named: Any) -> Any:
         raise ZeroDivisionError("the secret of the house")
 
-    market.server.engine.change = fail  # type: ignore[method-assign] # A bug.
+    monkeypatch.setattr(market.server.engine, "change", fail)
     answer = await market.http.post("/api/v1/keys", json={"name": "x"}, headers=olga.headers)
 
     assert answer.status_code == 500
@@ -181,9 +185,9 @@ async def test_a_bug_is_answered_without_a_word_of_it(market: Marketplace, olga:
     assert "secret" not in answer.text
 
 
-async def test_what_lost_a_race_twice_is_a_conflict(market: Marketplace, olga: Caller) -> None:
-    from agrenting.db.transaction import StaleState
-
+async def test_what_lost_a_race_twice_is_a_conflict(
+    market: Marketplace, olga: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
     change = market.server.engine.change
 
     async def race(unit: Any, **named: Any) -> Any:
@@ -193,7 +197,7 @@ async def test_what_lost_a_race_twice_is_a_conflict(market: Marketplace, olga: C
 
         return await change(lose, **named)
 
-    market.server.engine.change = race  # type: ignore[method-assign] # Somebody else is always faster.
+    monkeypatch.setattr(market.server.engine, "change", race)
 
     assert (await olga.refused("POST", "/keys", {"name": "x"})).why == (409, "conflict")
 

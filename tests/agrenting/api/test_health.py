@@ -22,11 +22,13 @@ async def test_a_draining_server_is_alive_and_not_ready(market: Marketplace) -> 
     assert await market.anybody.get("/health/live") == {"status": "ok"}
 
 
-async def test_a_server_without_its_database_is_alive_and_not_ready(market: Marketplace) -> None:
+async def test_a_server_without_its_database_is_alive_and_not_ready(
+    market: Marketplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def fail(_question: Any) -> Any:
         raise OperationalError("SELECT 1", {}, Exception("disk I/O error"))
 
-    market.server.engine.read = fail  # type: ignore[method-assign] # The database, as it fails.
+    monkeypatch.setattr(market.server.engine, "read", fail)
 
     assert (await market.anybody.refused("GET", "/health/ready")).why == (503, "unavailable")
     assert await market.anybody.get("/health/live") == {"status": "ok"}

@@ -167,7 +167,9 @@ async def test_two_keys_at_once_are_refused(olga: Caller, alice: Player) -> None
     assert refused.why == (422, "invalid_idempotency_key")
 
 
-async def test_a_request_that_still_runs_is_pending(market: Marketplace, olga: Caller, alice: Player) -> None:
+async def test_a_request_that_still_runs_is_pending(
+    market: Marketplace, olga: Caller, alice: Player, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hold, held = asyncio.Event(), asyncio.Event()
     engine = market.server.engine
     change = engine.change
@@ -177,7 +179,7 @@ async def test_a_request_that_still_runs_is_pending(market: Marketplace, olga: C
         await hold.wait()
         return await change(*args, **named)
 
-    engine.change = slowly  # type: ignore[method-assign] # The first request waits in the middle.
+    monkeypatch.setattr(engine, "change", slowly)
     first = asyncio.create_task(olga.post("/admin/deposits", deposit(alice), headers=KEY))
     await held.wait()
 
@@ -225,7 +227,9 @@ async def test_an_answer_that_was_lost_is_given_after_a_restart(folder: Path) ->
         assert await available(Caller(market.http, alice.headers)) == 100_500
 
 
-async def test_what_was_not_committed_is_not_answered(market: Marketplace, olga: Caller, alice: Player) -> None:
+async def test_what_was_not_committed_is_not_answered(
+    market: Marketplace, olga: Caller, alice: Player, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The disk fails before the commit: neither the money nor the key is there."""
     commits = market.server.database.commits
     submit = commits.submit
@@ -240,9 +244,9 @@ async def test_what_was_not_committed_is_not_answered(market: Marketplace, olga:
         unit.run = run_and_fail
         submit(unit)
 
-    commits.submit = fail  # type: ignore[method-assign] # The disk, as it fails.
+    monkeypatch.setattr(commits, "submit", fail)
     refused = await olga.refused("POST", "/admin/deposits", deposit(alice), headers=KEY)
-    commits.submit = submit  # type: ignore[method-assign] # It works again.
+    monkeypatch.undo()
 
     assert refused.why == (503, "unavailable")
     assert await available(alice) == 100_000

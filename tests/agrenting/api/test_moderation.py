@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 
+from agrenting.db import ledger
 from tests.agrenting.api.market import PRICE, Caller, Marketplace, Player
 
 
 async def doctor(market: Marketplace) -> list[str]:
-    from agrenting.db import ledger
-
     return await market.server.database.read(ledger.doctor)
 
 
@@ -60,9 +59,9 @@ async def test_doing_it_twice_changes_nothing(market: Marketplace, olga: Caller,
 
 @pytest.mark.parametrize("banned", ["client", "provider"])
 async def test_a_ban_ends_everything_and_gives_the_money_back(
-    market: Marketplace, olga: Caller, alice: Player, bob: Player, busy: dict[str, Any], banned: str
+    market: Marketplace, olga: Caller, deal: tuple[Player, Player], busy: dict[str, Any], banned: str
 ) -> None:
-    target, other = (alice, bob) if banned == "client" else (bob, alice)
+    target, other = deal if banned == "client" else deal[::-1]
     _, socket = await market.socket(target.api_key)
     connection, others = await market.socket(other.api_key)
     for topic in (f"negotiation:{busy['session']}", *(f"task:{id_}" for id_ in busy["tasks"])):

@@ -29,7 +29,7 @@ BAD_FORMS: list[Any] = [
     "",
     " 1",
     "1,5",
-    "１",
+    "\uff11",
     "0x1",
     "01",
     "inf",
@@ -134,7 +134,7 @@ def test_a_query_writes_minor_units_without_a_point(text: str, amount: int) -> N
     assert parse_query_money(text, exponent=6, field="max_price") == amount
 
 
-@pytest.mark.parametrize("text", ["", "-1", "1e3", "1.0000001", "9" * 17, "9" * 5_000, "١"])
+@pytest.mark.parametrize("text", ["", "-1", "1e3", "1.0000001", "9" * 17, "9" * 5_000, "\u0661"])
 def test_a_query_takes_no_other_form(text: str) -> None:
     with pytest.raises(Invalid) as refused:
         parse_query_money(text, exponent=6, field="max_price")

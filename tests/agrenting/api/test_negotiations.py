@@ -12,13 +12,15 @@ from tests.agrenting.api.market import PRICE, Caller, Marketplace, Player
 @pytest.fixture
 async def session(alice: Player, bob: Player) -> dict[str, Any]:
     """An open negotiation."""
-    return await alice.post("/negotiations", {"provider_agent_id": bob.id, "capability": "translate"})
+    opened: dict[str, Any] = await alice.post("/negotiations", {"provider_agent_id": bob.id, "capability": "translate"})
+    return opened
 
 
 async def agreed(alice: Player, bob: Player, session: dict[str, Any]) -> dict[str, Any]:
     session = await alice.post(f"/negotiations/{session['id']}/offer", alice.offer(session, 800))
     session = await bob.post(f"/negotiations/{session['id']}/offer", bob.offer(session, 901))
-    return await alice.post(f"/negotiations/{session['id']}/accept", alice.acceptance(session))
+    after: dict[str, Any] = await alice.post(f"/negotiations/{session['id']}/accept", alice.acceptance(session))
+    return after
 
 
 async def test_a_negotiation_runs_from_opening_to_agreement(

@@ -62,11 +62,13 @@ async def test_the_line_names_the_request(market: Marketplace, capsys: pytest.Ca
     assert "find-me" in capsys.readouterr().out
 
 
-async def test_a_bug_is_logged_once_with_its_trace(market: Marketplace, olga: Caller) -> None:
+async def test_a_bug_is_logged_once_with_its_trace(
+    market: Marketplace, olga: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def fail(*_args: Any, **_named: Any) -> Any:
         raise ZeroDivisionError
 
-    market.server.engine.change = fail  # type: ignore[method-assign] # A bug.
+    monkeypatch.setattr(market.server.engine, "change", fail)
     with capture_logs() as lines:
         await market.http.post("/api/v1/keys", json={"name": "x"}, headers=olga.headers)
 
