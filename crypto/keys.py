@@ -7,6 +7,7 @@ not in the next, so that two honest parties could disagree about one signature.
 
 import hashlib
 import re
+from functools import lru_cache
 from typing import Final
 
 from nacl import bindings
@@ -15,6 +16,7 @@ from .encoding import decode_base58, decode_base64, encode_base58, encode_base64
 from .errors import BadKey, BadSecretKey
 
 KEY_SIZE: Final = 32
+KEYS_KEPT: Final = 4_096
 """Bytes of a public key, and of a secret seed."""
 
 _DID_PREFIX: Final = "did:key:z"  # z is multibase's sign for base58btc.
@@ -23,8 +25,9 @@ _DID_KEY: Final = re.compile(r"did:key:z([1-9A-HJ-NP-Za-km-z]{47})")  # 34 bytes
 _FINGERPRINT_DIGITS: Final = 16
 
 
+@lru_cache(maxsize=KEYS_KEPT)
 def parse_public_key(text: str) -> bytes:
-    """Read a public key from base64 or from a `did:key`.
+    """Read a public key from base64 or from a `did:key`. The last ones are kept: a point's check costs a signature's.
 
     Args:
         text: 44 characters of standard padded base64, or `did:key:z6Mk…`.

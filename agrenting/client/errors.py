@@ -2,8 +2,9 @@
 
 ClientError
 ├── RefusedByServer   an expected "no", with its stable reason
-├── Disconnected      the socket is gone: connect again and rejoin
+├── Disconnected      the server is gone: connect again and rejoin
 ├── TopicEnded        the server ended this topic alone: join it again
+├── NoAnswer          what was waited for did not come in time; a TimeoutError too
 └── LyingServer       what the server told does not hold: do not sign
 """
 
@@ -31,11 +32,15 @@ class RefusedByServer(ClientError):
 
 
 class Disconnected(ClientError):
-    """The socket is gone."""
+    """The server is gone, or cannot be reached. Connecting again and rejoining makes an agent whole."""
 
 
 class TopicEnded(ClientError):
-    """The server has ended this topic, by `phx_close` or `phx_error`."""
+    """The topic is no longer joined: by `phx_close`, by `phx_error`, or because it was left."""
+
+
+class NoAnswer(ClientError, TimeoutError):
+    """What was waited for did not come in time. It may have taken effect all the same: join again to see."""
 
 
 class LyingServer(ClientError):

@@ -1,74 +1,131 @@
 """A Phoenix socket, V2: topics, pushes with their replies, events, heartbeats.
 
-A lost connection raises `Disconnected` wherever somebody waits; every join reply carries the whole state, so
-connecting again and rejoining makes an agent whole.
+A lost connection raises `Disconnected` wherever somebody waits. This client does not connect again by itself; every join
+reply carries the whole state, so connecting again and rejoining makes an agent whole.
 """
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
+from urllib.parse import urlencode
 
 import msgspec
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import WebSocketException
+from websockets.exceptions import InvalidStatus, WebSocketException
 
-from .errors import Disconnected, RefusedByServer, TopicEnded
+from .errors import ClientError, Disconnected, NoAnswer, TopicEnded
+from .refusals import refusal_of_body, refusal_of_reply
 
 HEARTBEAT_S = 30.0
 REPLY_TIMEOUT_S = 30.0
+FRAME_BYTES_MAX = 16_777_216
+"""The largest frame that is taken from a server."""
+
+PROTOCOL_ERROR = 1002
 
 OnFrame = Callable[[str, Any], None]
-"""Told of each frame: `>` or `<`, and the frame."""
+"""Told of each frame: `>` or `<`, and the frame as the list that it is."""
+
+_LOG = logging.getLogger(__name__)
+_LOG.setLevel(logging.INFO)  # Below it websockets logs every header, and one of them is the key.
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """The payload of a `phx_reply`."""
+
+    status: str
+    response: Any = None
+
+
+Frame = tuple[str | None, str | None, str, str, Any]
+_FRAMES = msgspec.json.Decoder(Frame)
 
 
 class Topic:
-    """A joined topic. `state` is its join reply: the whole state at that moment."""
+    """A joined topic. `state` is its join reply: the whole state at that moment.
+
+    Events wait here, in order and without limit, until they are read: leave a topic that you do not read.
+    """
 
     def __init__(self, socket: "PhoenixSocket", name: str, join_ref: str) -> None:
         self.name = name
         self.join_ref = join_ref
         self.state: Any = None
         self._socket = socket
-        self.inbox: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
+        self._inbox: asyncio.Queue[tuple[str, Any] | ClientError] = asyncio.Queue()
 
-    async def push(self, event: str, payload: dict[str, Any] | None = None) -> Any:
-        """Push an event and wait for its reply.
+    async def push(
+        self, event: str, payload: dict[str, Any] | None = None, timeout_s: float = REPLY_TIMEOUT_S
+    ) -> Any:
+        """Push an event; the response of its reply.
 
         Raises:
             RefusedByServer: The reply is an error.
+            NoAnswer: No reply came in time.
+            TopicEnded: The server has ended the topic instead.
             Disconnected: The socket is gone.
         """
-        return await self._socket.request(self, event, payload or {})
+        return await self._socket.request(self, event, payload or {}, timeout_s)
 
     async def next_event(self, timeout_s: float | None = None) -> tuple[str, Any]:
-        """The next event and its payload.
+        """The next event and its payload. What came before an end is told before it.
 
         Raises:
-            TopicEnded: The server has ended the topic.
+            NoAnswer: Nothing came in time.
+            TopicEnded: The topic is no longer joined.
             Disconnected: The socket is gone.
-            TimeoutError: Nothing came in time.
         """
-        async with asyncio.timeout(timeout_s):
-            event, payload = await self.inbox.get()
-        if event == "disconnected":
-            self.inbox.put_nowait((event, payload))  # For whoever else waits.
-            raise Disconnected(payload)
-        if event in {"phx_close", "phx_error"}:
-            raise TopicEnded(f"{self.name}: {event} {payload}")
-        return event, payload
+        try:
+            async with asyncio.timeout(timeout_s):
+                heard = await self._inbox.get()
+        except TimeoutError:
+            raise NoAnswer(f"nothing came on {self.name} within {timeout_s} s") from None
+        if isinstance(heard, ClientError):
+            self._inbox.put_nowait(heard)  # For whoever asks again.
+            raise heard
+        return heard
+
+    async def events(self) -> AsyncIterator[tuple[str, Any]]:
+        """Every event and its payload, as they come.
+
+        Raises:
+            TopicEnded: The topic is no longer joined.
+            Disconnected: The socket is gone.
+        """
+        while True:
+            yield await self.next_event()
 
     async def expect(self, event: str, timeout_s: float | None = REPLY_TIMEOUT_S) -> Any:
-        """The payload of the next event of that name; others before it are passed over."""
-        async with asyncio.timeout(timeout_s):
-            while True:
-                name, payload = await self.next_event()
-                if name == event:
-                    return payload
+        """The payload of the next event of that name; others before it are passed over.
+
+        Raises:
+            NoAnswer: It did not come in time.
+            TopicEnded: The topic is no longer joined.
+            Disconnected: The socket is gone.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    name, payload = await self.next_event()
+                    if name == event:
+                        return payload
+        except TimeoutError:
+            raise NoAnswer(f"no {event} came on {self.name} within {timeout_s} s") from None
 
     async def leave(self) -> None:
-        """Leave the topic."""
+        """Leave the topic.
+
+        Raises:
+            NoAnswer: No reply came in time.
+            Disconnected: The socket is gone.
+        """
         await self._socket.leave(self)
+
+    def take(self, heard: tuple[str, Any] | ClientError) -> None:
+        """The socket hands over an event, or what the topic has ended with."""
+        self._inbox.put_nowait(heard)
 
 
 class PhoenixSocket:
@@ -76,16 +133,20 @@ class PhoenixSocket:
 
     Args:
         base_url: As in `http://127.0.0.1:4000`.
-        api_key: Sent in the header x-api-key; never shown.
+        api_key: Sent in the header x-api-key; never shown nor logged.
+        agent_id: The agent to act as, where the key can stand for several.
         on_frame: Told of each frame, for those who want to watch.
     """
 
-    def __init__(self, base_url: str, api_key: str, on_frame: OnFrame | None = None) -> None:
-        self._address = base_url.replace("http", "ws", 1) + "/socket/websocket?vsn=2.0.0"
+    def __init__(
+        self, base_url: str, api_key: str, agent_id: str | None = None, on_frame: OnFrame | None = None
+    ) -> None:
+        query = {"vsn": "2.0.0", **({} if agent_id is None else {"agent_id": agent_id})}
+        self._address = f"{base_url.rstrip('/').replace('http', 'ws', 1)}/socket/websocket?{urlencode(query)}"
         self._headers = {"x-api-key": api_key}
         self._on_frame: OnFrame = on_frame or (lambda _direction, _frame: None)
         self._topics: dict[str, Topic] = {}
-        self._waiting: dict[str, asyncio.Future[Any]] = {}
+        self._waiting: dict[str, tuple[Topic | None, asyncio.Future[Reply]]] = {}
         self._ref = 0
         self._connection: ClientConnection
         self._tasks: tuple[asyncio.Task[None], ...] = ()
@@ -94,12 +155,20 @@ class PhoenixSocket:
         """Connect.
 
         Raises:
-            Disconnected: The server cannot be reached, or refuses the credential.
+            RefusedByServer: The server refuses the credential.
+            Disconnected: The server cannot be reached, or answers with something else.
         """
         try:
             self._connection = await connect(
-                self._address, additional_headers=self._headers, compression=None, max_size=None
+                self._address,
+                additional_headers=self._headers,
+                compression=None,
+                max_size=FRAME_BYTES_MAX,
+                logger=_LOG,
             )
+        except InvalidStatus as error:
+            response = error.response
+            raise refusal_of_body(response.status_code, response.reason_phrase, response.body) from error
         except (OSError, WebSocketException) as error:
             raise Disconnected(f"cannot connect: {error}") from error
         self._tasks = (asyncio.create_task(self._read()), asyncio.create_task(self._beat()))
@@ -114,86 +183,116 @@ class PhoenixSocket:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def join(self, name: str, payload: dict[str, Any] | None = None) -> Topic:
-        """Join a topic; its `state` is the reply.
+    async def join(self, name: str, payload: dict[str, Any] | None = None, timeout_s: float = REPLY_TIMEOUT_S) -> Topic:
+        """Join a topic; its `state` is the reply. Joining again ends the first join, as the server does.
 
         Raises:
             RefusedByServer: The join was refused.
+            NoAnswer: No reply came in time.
             Disconnected: The socket is gone.
         """
         topic = Topic(self, name, self._next_ref())
+        self._end(name, TopicEnded(f"{name} was joined again"))
         self._topics[name] = topic
         try:
-            topic.state = await self._ask(topic.join_ref, topic.join_ref, name, "phx_join", payload or {})
+            topic.state = await self._ask(topic, topic.join_ref, "phx_join", payload or {}, timeout_s)
         except BaseException:
-            self._topics.pop(name, None)
+            if self._topics.get(name) is topic:
+                del self._topics[name]
             raise
         return topic
 
     async def leave(self, topic: Topic) -> None:
-        """Leave a topic."""
-        self._topics.pop(topic.name, None)
-        await self._ask(topic.join_ref, self._next_ref(), topic.name, "phx_leave", {})
+        """Leave a topic: `Topic.leave`."""
+        if self._topics.get(topic.name) is topic:
+            self._end(topic.name, TopicEnded(f"{topic.name} was left"))
+        await self._ask(topic, self._next_ref(), "phx_leave", {}, REPLY_TIMEOUT_S)
 
-    async def request(self, topic: Topic, event: str, payload: dict[str, Any]) -> Any:
-        """Push an event on a topic and wait for its reply."""
-        return await self._ask(topic.join_ref, self._next_ref(), topic.name, event, payload)
+    async def request(self, topic: Topic, event: str, payload: dict[str, Any], timeout_s: float) -> Any:
+        """Push an event on a topic and wait for its reply: `Topic.push`."""
+        return await self._ask(topic, self._next_ref(), event, payload, timeout_s)
 
     def _next_ref(self) -> str:
         self._ref += 1
         return str(self._ref)
 
-    async def _ask(self, join_ref: str | None, ref: str, topic: str, event: str, payload: Any) -> Any:
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting[ref] = future
-        frame = (join_ref, ref, topic, event, payload)
-        self._on_frame(">", frame)
+    async def _ask(self, topic: Topic | None, ref: str, event: str, payload: Any, timeout_s: float) -> Any:
+        """Send one frame and wait for its reply; without a topic it is about the connection itself."""
+        join_ref, name = (None, "phoenix") if topic is None else (topic.join_ref, topic.name)
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._waiting[ref] = (topic, future)
+        frame = [join_ref, ref, name, event, payload]
         try:
-            async with asyncio.timeout(REPLY_TIMEOUT_S):
+            async with asyncio.timeout(timeout_s):
                 await self._connection.send(msgspec.json.encode(frame).decode())
+                self._on_frame(">", frame)
                 reply = await future
-        except WebSocketException as error:
-            raise Disconnected(str(error)) from error
+        except TimeoutError:
+            raise NoAnswer(f"no reply to {event} on {name} within {timeout_s} s") from None
+        except WebSocketException:
+            raise Disconnected(self._loss()) from None
         finally:
-            self._waiting.pop(ref, None)
+            del self._waiting[ref]
             future.cancel()
-        response = reply["response"]
-        if reply["status"] != "ok":
-            context = {name: value for name, value in response.items() if name not in {"reason", "message"}}
-            raise RefusedByServer(response.get("reason", "refused"), response.get("message", ""), context)
-        return response
+        if reply.status != "ok":
+            raise refusal_of_reply(reply.response)
+        return reply.response
 
     async def _read(self) -> None:
         try:
             async for message in self._connection:
-                self._hear(msgspec.json.decode(message))
+                if isinstance(message, str):  # No event that an agent asks for is binary.
+                    self._hear(_FRAMES.decode(message))
         except WebSocketException:
             pass  # What it means is said below, to whoever waits.
+        except msgspec.DecodeError:
+            await self._connection.close(PROTOCOL_ERROR, "this is no Phoenix frame")
         finally:
             self._lost()
 
-    def _hear(self, frame: Any) -> None:
-        self._on_frame("<", frame)
+    def _hear(self, frame: Frame) -> None:
+        self._on_frame("<", list(frame))
         join_ref, ref, name, event, payload = frame
         if event == "phx_reply":
-            future = self._waiting.get(ref)
+            _, future = self._waiting.get(ref or "", (None, None))
             if future is not None and not future.done():
-                future.set_result(payload)
+                future.set_result(msgspec.convert(payload, Reply))
             return
         topic = self._topics.get(name)
-        if topic is not None and join_ref in {None, topic.join_ref}:
-            topic.inbox.put_nowait((event, payload))
+        if topic is None or join_ref not in {None, topic.join_ref}:
+            return  # It was said to a join that is over.
+        if event in {"phx_close", "phx_error"}:
+            self._end(name, TopicEnded(f"the server has ended {name}: {event}"))
+        else:
+            topic.take((event, payload))
+
+    def _end(self, name: str, error: ClientError) -> None:
+        """A topic is no longer joined: tell whoever reads it, or waits for a reply on it."""
+        topic = self._topics.pop(name, None)
+        if topic is None:
+            return
+        topic.take(error)
+        for waiting, future in self._waiting.values():
+            if waiting is topic and not future.done():
+                future.set_exception(error)
 
     def _lost(self) -> None:
-        code = self._connection.close_code
-        sentence = f"the connection was closed with {code}: {self._connection.close_reason}"
-        for future in self._waiting.values():
+        error = Disconnected(self._loss())
+        for name in list(self._topics):
+            self._end(name, error)
+        for _, future in self._waiting.values():
             if not future.done():
-                future.set_exception(Disconnected(sentence))
-        for topic in self._topics.values():
-            topic.inbox.put_nowait(("disconnected", sentence))
+                future.set_exception(error)
+
+    def _loss(self) -> str:
+        connection = self._connection
+        return f"the connection was closed with {connection.close_code}: {connection.close_reason or 'no reason given'}"
 
     async def _beat(self) -> None:
-        while True:
-            await asyncio.sleep(HEARTBEAT_S)
-            await self._ask(None, self._next_ref(), "phoenix", "heartbeat", {})
+        """Tell the server that somebody is there; a server that does not answer is not there."""
+        try:
+            while True:
+                await asyncio.sleep(HEARTBEAT_S)
+                await self._ask(None, self._next_ref(), "heartbeat", {}, HEARTBEAT_S)
+        except ClientError:
+            await self._connection.close(reason="heartbeat timeout")

@@ -99,7 +99,7 @@ async def test_diffs_reach_those_who_may_see_and_nobody_else(square: Square) -> 
             async with square.market.wire(account) as second:
                 await second.join(DISCOVERY, "2", {})
                 await second.send("2", "3", DISCOVERY, "update_metadata", {"metadata": {"of": name}})
-                await second.until_flushed()
+                assert (await second.receive_event("phx_reply"))[4]["status"] == "ok"
             while (await viewers[name].receive_event("presence_diff"))[4]["joins"]:
                 pass  # Until its second socket's leaving has been told.
             for viewer, wire in viewers.items():
@@ -108,7 +108,8 @@ async def test_diffs_reach_those_who_may_see_and_nobody_else(square: Square) -> 
                     assert told == [], (viewer, name)
                 elif viewer != name:
                     assert told, (viewer, name)
-                    assert all(square.named(diff["joins"] | diff["leaves"]) == {name} for diff in told)
+                    named = [square.named(diff["joins"] | diff["leaves"]) for diff in told]
+                    assert named == [{name}] * len(told), (viewer, name)
                     assert square.named(told[0]["joins"]) == {name}
                     assert told[0]["leaves"] == {}
                     assert told[-1]["joins"] == {}

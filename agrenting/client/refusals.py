@@ -1,0 +1,41 @@
+"""Refusals as sockets and REST tell them, into the one error that both doors raise."""
+
+from typing import Any
+
+import msgspec
+
+from .errors import RefusedByServer
+
+
+class ErrorFields(msgspec.Struct, frozen=True):
+    """What stands in an error body. `details` of a 422 maps JSON pointers to sentences; `context` is what else is known."""
+
+    code: str
+    message: str = ""
+    details: dict[str, Any] = {}
+    context: dict[str, Any] = {}
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """The body of every HTTP answer that is no success."""
+
+    error: ErrorFields
+
+
+def refusal_of_body(status: int, phrase: str, body: bytes | None) -> RefusedByServer:
+    """An HTTP answer that is no success. One without our error body, such as a proxy's, has its status as reason."""
+    try:
+        error = msgspec.json.decode(body or b"", type=ErrorBody).error
+    except msgspec.DecodeError:
+        return RefusedByServer(str(status), phrase, {})
+    return RefusedByServer(error.code, error.message, {**error.details, **error.context})
+
+
+def refusal_of_reply(response: Any) -> RefusedByServer:
+    """The response of a reply whose status is not ok."""
+    try:
+        fields = msgspec.convert(response, dict[str, Any])
+    except msgspec.ValidationError:
+        return RefusedByServer("refused", "", {"response": response})
+    context = {name: value for name, value in fields.items() if name not in {"reason", "message"}}
+    return RefusedByServer(str(fields.get("reason", "refused")), str(fields.get("message", "")), context)
