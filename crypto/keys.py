@@ -16,8 +16,10 @@ from .encoding import decode_base58, decode_base64, encode_base58, encode_base64
 from .errors import BadKey, BadSecretKey
 
 KEY_SIZE: Final = 32
-KEYS_KEPT: Final = 4_096
 """Bytes of a public key, and of a secret seed."""
+
+KEYS_KEPT: Final = 4_096
+"""How many parsed public keys are kept."""
 
 _DID_PREFIX: Final = "did:key:z"  # z is multibase's sign for base58btc.
 _MULTICODEC: Final = b"\xed\x01"  # ed25519-pub, 0xed, as a varint.

@@ -96,6 +96,7 @@ class Signer:
 
         Raises:
             LyingServer: Something of the session does not hold.
+            ValueError: The amount is none.
         """
         told = self._checked(session, agent_id)
         answered = told.offers[-1].digest if told.offers else told.session_digest
@@ -133,7 +134,7 @@ class Signer:
         try:
             told = msgspec.convert(session, Session)
             self._require_whole(told, agent_id)
-        except (msgspec.ValidationError, CryptoError) as error:
+        except (msgspec.ValidationError, CryptoError, ValueError) as error:
             raise LyingServer(f"what the server tells of the session cannot be: {error}") from error
         return told
 

@@ -1,105 +1,178 @@
 """What both of the demo's agents have in common: how they are started, and how they tell what they do.
 
 An agent gets its configuration as one line of JSON on standard input, because arguments can be read by others, and
-tells each step as a line of JSON on standard output. It is stopped by SIGTERM.
+tells each step as a line of JSON on standard output. SIGTERM asks it to finish the deal at hand and leave.
 """
 
 import asyncio
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from agrenting.client import ClientError, PhoenixSocket, RestClient, Signer
+from agrenting.demo.show import major
 from crypto import parse_secret_key
 
+T = TypeVar("T")
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """An agent's configuration.
+TURN_TIMEOUT_S: Final = 10.0
+"""How long one agent waits for the other."""
+
+
+class Configuration(msgspec.Struct, frozen=True, kw_only=True):
+    """What an agent is started with.
 
     Args:
+        role: `client` or `provider`; names its receipts.
         url: The server.
         agent_id, api_key, secret_key: Who it is; the secret key is the seed in base64.
         signing_domain: The deployment's, as the agent's author knows it.
+        currency, exponent: The money unit, for showing amounts.
         receipts: The folder where it keeps its receipts.
         verbose: Tell every frame.
-        once: One deal, then end.
+        once: One deal only.
     """
 
+    role: str
     url: str
     agent_id: str
     api_key: str
     secret_key: str
     signing_domain: str
+    currency: str
+    exponent: int
     receipts: str
-    verbose: bool = False
-    once: bool = True
+    verbose: bool
+    once: bool
 
 
-class Told(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line that an agent tells: a step, a frame, or that something is done."""
+class Deal(msgspec.Struct, frozen=True, kw_only=True):
+    """A deal that is done; `price` and `fee` in minor units."""
+
+    session_id: str
+    task_id: str
+    price: int
+    fee: int
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """A receipt that lies in a file."""
+
+    session_id: str
+    path: str
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line that an agent tells.
+
+    Args:
+        step: What it did, for people.
+        direction, frame: A frame on its socket.
+        is_ready: The provider waits for work.
+        receipt: It keeps a receipt.
+        deal: A deal is done.
+        failure: Why it gives up.
+    """
 
     step: str = ""
     direction: str = ""
     frame: str = ""
-    ready: bool = False
-    deal: dict[str, Any] | None = None
-    failed: str = ""
+    is_ready: bool = False
+    receipt: Receipt | None = None
+    deal: Deal | None = None
+    failure: str = ""
 
 
-def tell(**fields: Any) -> None:
+def tell(told: Told) -> None:
     """Tell the demo one thing."""
-    print(msgspec.json.encode(Told(**fields)).decode(), flush=True)
+    print(msgspec.json.encode(told).decode(), flush=True)
 
 
 class Agent:
     """An agent at work: its socket, REST, and signer."""
 
-    def __init__(self, settings: Settings, socket: PhoenixSocket, rest: RestClient, signer: Signer) -> None:
-        self.settings = settings
-        self.id = settings.agent_id
+    def __init__(
+        self, configuration: Configuration, socket: PhoenixSocket, rest: RestClient, signer: Signer
+    ) -> None:
+        self.configuration = configuration
+        self.id = configuration.agent_id
         self.socket = socket
         self.rest = rest
         self.signer = signer
+        self._stopping = asyncio.Event()
 
-    async def keep_receipt(self, session_id: str) -> Path:
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it has been asked to leave."""
+        return self._stopping.is_set()
+
+    def stop(self) -> None:
+        """Ask it to leave once the deal at hand is done."""
+        self._stopping.set()
+
+    async def unless_stopped(self, waiting: Coroutine[Any, Any, T]) -> T | None:
+        """What is waited for; None once the agent is asked to leave."""
+        stopping, work = asyncio.create_task(self._stopping.wait()), asyncio.create_task(waiting)
+        try:
+            await asyncio.wait({stopping, work}, return_when=asyncio.FIRST_COMPLETED)
+            return work.result() if work.done() else None
+        finally:
+            stopping.cancel()
+            work.cancel()
+
+    def money(self, amount: int) -> str:
+        """An amount of minor units for people."""
+        return major(amount, currency=self.configuration.currency, exponent=self.configuration.exponent)
+
+    async def keep_receipt(self, session_id: str) -> None:
         """Fetch an agreement's receipt and keep it as a file."""
         receipt = await self.rest.get(f"/negotiations/{session_id}/receipt")
-        path = Path(self.settings.receipts) / f"{self.id}-{session_id}.json"
+        path = Path(self.configuration.receipts) / f"{self.configuration.role}-{session_id}.json"
         path.write_bytes(msgspec.json.encode(receipt))
-        return path
+        tell(
+            Told(
+                step="keeps its receipt of the agreement, signed by both agents and the platform",
+                receipt=Receipt(session_id=session_id, path=str(path)),
+            )
+        )
 
 
 def main(work: Callable[[Agent], Awaitable[None]]) -> int:
-    """Run an agent until it is done, or stopped; the exit code."""
-    settings = msgspec.json.decode(sys.stdin.readline(), type=Settings)
-    return asyncio.run(_run(settings, work))
+    """Run an agent until it is asked to leave; the exit code."""
+    configuration = msgspec.json.decode(sys.stdin.readline(), type=Configuration)
+    return asyncio.run(_run(configuration, work))
 
 
-async def _run(settings: Settings, work: Callable[[Agent], Awaitable[None]]) -> int:
-    task = asyncio.current_task()
-    assert task is not None, "this runs in a task"
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, task.cancel)
-
+async def _run(configuration: Configuration, work: Callable[[Agent], Awaitable[None]]) -> int:
     def on_frame(direction: str, frame: Any) -> None:
-        if settings.verbose:
-            tell(direction=direction, frame=msgspec.json.encode(frame).decode())
+        tell(Told(direction=direction, frame=msgspec.json.encode(frame).decode()))
 
-    signer = Signer(parse_secret_key(settings.secret_key), settings.signing_domain)
+    signer = Signer(parse_secret_key(configuration.secret_key), configuration.signing_domain)
+    url, key = configuration.url, configuration.api_key
+    failures: list[str] = []
     try:
         async with (
-            RestClient(settings.url, settings.api_key) as rest,
-            PhoenixSocket(settings.url, settings.api_key, on_frame) as socket,
+            RestClient(url, key) as rest,
+            PhoenixSocket(url, key, on_frame=on_frame if configuration.verbose else None) as socket,
         ):
-            await work(Agent(settings, socket, rest, signer))
-    except asyncio.CancelledError:
-        return 0
-    except (ClientError, TimeoutError) as error:
-        tell(failed=f"{type(error).__name__}: {error}")
-        return 1
-    return 0
+            agent = Agent(configuration, socket, rest, signer)
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, agent.stop)
+            await work(agent)
+    except* ClientError as group:
+        failures = [f"{type(error).__name__}: {error}" for error in _leaves(group)]
+    for failure in failures:
+        tell(Told(failure=failure))
+    return 1 if failures else 0
+
+
+def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
+    """What failed in a group of groups, without the groups."""
+    return [
+        leaf
+        for error in group.exceptions
+        for leaf in (_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    ]

@@ -1,6 +1,6 @@
 """The demo's client: it finds a translator, bargains, hires it, and checks what it gets.
 
-`python -m agrenting.demo.client`
+`python -m agrenting.demo.client`, with its configuration on standard input.
 """
 
 import asyncio
@@ -8,14 +8,14 @@ import hashlib
 import uuid
 from typing import Any, Final
 
-from agrenting.client import ClientError
-from agrenting.demo.agent import Agent, main, tell
+from agrenting.client import ClientError, Topic, negotiation_after
+from agrenting.demo.agent import TURN_TIMEOUT_S, Agent, Deal, Told, main, tell
 from agrenting.demo.words import TEXT
 
 CAPABILITY: Final = "translate"
-FIRST_BIDS_PERCENT: Final = (50, 55, 45, 60)
-SECOND_BID_PERCENT: Final = 70
-TURN_TIMEOUT_S: Final = 30.0
+BIDS_PERCENT: Final = ((50, 70), (55, 75, 80), (45, 65), (60, 78))
+"""What it bids in a deal, of the list price; then it accepts, unless the provider does. Deals take turns with them."""
+
 PAUSE_S: Final = 3.0
 
 
@@ -24,47 +24,81 @@ class BadDelivery(ClientError):
 
 
 async def work(agent: Agent) -> None:
-    """Deal once, or until stopped."""
+    """Deal once, or one deal after the other, until asked to leave."""
     market = await agent.socket.join("agents:discovery")
+    present = await market.expect("presence_state", TURN_TIMEOUT_S)
+    handles = sorted(meta["handle"] for one in present.values() for meta in one["metas"][-1:])
+    tell(Told(step=f"joins the market and sees who is there: {', '.join(handles)}"))
     number = 0
-    while True:
-        found = await market.push("discover", {"capability": CAPABILITY, "filters": {"status": "online"}})
-        hits = found["agents"]
-        if not hits:
-            raise ClientError("nobody who translates is online")
-        tell(step=f"discovers {hits[0]['handle']}: {CAPABILITY} for {{{hits[0]['price']}}}, reputation "
-                  f"{hits[0]['reputation']:.2f}")  # fmt: skip
-        session = await market.push("open_negotiation", {"provider_agent_id": hits[0]["id"], "capability": CAPABILITY})
-        tell(step=f"opens a negotiation; its digest is {session['session_digest'][:16]}…")
-        agreed = await bargain(agent, session["id"], FIRST_BIDS_PERCENT[number % len(FIRST_BIDS_PERCENT)])
-        task = await hire(agent, agreed)
-        completed = await stream(agent, task["task_id"])
-        path = await agent.keep_receipt(agreed["id"])
-        tell(step=f"keeps its receipt of the agreement: {path.name}")
-        tell(deal={"session_id": agreed["id"], "task_id": task["task_id"], "price": completed["price"],
-                   "fee": completed["fee"]})  # fmt: skip
+    while not agent.is_stopping:
+        await deal(agent, market, BIDS_PERCENT[number % len(BIDS_PERCENT)])
         number += 1
-        if agent.settings.once:
-            return
-        await asyncio.sleep(PAUSE_S)
+        await agent.unless_stopped(asyncio.Event().wait() if agent.configuration.once else asyncio.sleep(PAUSE_S))
 
 
-async def bargain(agent: Agent, session_id: str, first_percent: int) -> dict[str, Any]:
-    """Bid low, bid once more, and accept the midpoint."""
+async def deal(agent: Agent, market: Topic, bids_percent: tuple[int, ...]) -> None:
+    """One deal, from the search to the receipt."""
+    provider = await discover(agent, market)
+    asked = {"provider_agent_id": provider["id"], "capability": CAPABILITY}
+    opened = await market.push("open_negotiation", asked)
+    tell(Told(step=f"opens a negotiation, whose digest is {opened['session_digest'][:16]}…"))
+    agreed = await bargain(agent, opened["id"], provider, bids_percent)
+    task = await hire(agent, agreed)
+    completed = await stream(agent, task["task_id"])
+    await agent.keep_receipt(agreed["id"])
+    done = Deal(
+        session_id=agreed["id"], task_id=task["task_id"], price=completed["price"], fee=completed["fee"]
+    )
+    tell(Told(deal=done))
+
+
+async def discover(agent: Agent, market: Topic) -> dict[str, Any]:
+    """The best translator who is online.
+
+    Raises:
+        ClientError: There is none.
+    """
+    found = await market.push("discover", {"capability": CAPABILITY, "filters": {"status": "online"}})
+    if not found["agents"]:
+        raise ClientError("nobody who translates is online")
+    best: dict[str, Any] = found["agents"][0]
+    price, stars = agent.money(best["price"]), f"{best['reputation']:.2f}"
+    tell(Told(step=f"discovers {best['handle']}, which translates for {price}, reputation {stars}"))
+    return best
+
+
+async def bargain(
+    agent: Agent, session_id: str, provider: dict[str, Any], bids_percent: tuple[int, ...]
+) -> dict[str, Any]:
+    """Bid, bid more, and at last accept the midpoint, unless the provider does.
+
+    Raises:
+        ClientError: The session is not what was asked for, is too dear, or ended without an agreement.
+    """
     topic = await agent.socket.join(f"negotiation:{session_id}")
     session: dict[str, Any] = topic.state
-    bids = [session["base_max"] * percent // 100 for percent in (first_percent, SECOND_BID_PERCENT)]
-    # Rounds down, in the client's favour.
+    if (session["provider_agent_id"], session["base_max"]) != (provider["id"], provider["price"]):
+        raise ClientError("the session is with another agent, or at another price, than was asked for")
+    # Rounds down, in the client's favour; the least that can be offered is 1.
+    bids = [max(1, session["base_max"] * percent // 100) for percent in bids_percent]
     while session["status"] == "open":
-        if bids:
+        if session["turn"] == provider["id"]:
+            event, payload = await topic.next_event(TURN_TIMEOUT_S)
+            session = negotiation_after(session, event, payload)
+            if event == "accept":
+                tell(Told(step=f"hears that the midpoint is accepted: {agent.money(payload['amount'])}"))
+        elif bids:
             session = await topic.push("offer", agent.signer.offer(session, agent_id=agent.id, amount=bids.pop(0)))
-            tell(step=f"offers {{{session['offers'][-1]['amount']}}} (round {len(session['offers'])}, signed)")
-            await topic.expect("offer", TURN_TIMEOUT_S)
-            session = await agent.rest.get(f"/negotiations/{session_id}")
+            made = session["offers"][-1]
+            tell(Told(step=f"offers {agent.money(made['amount'])} (round {made['round']}, signed)"))
+        elif session["midpoint"] > session["base_max"]:
+            session = await topic.push("reject", {"reason": "too dear"})
         else:
             session = await topic.push("accept", agent.signer.accept(session, agent_id=agent.id))
-            tell(step=f"accepts the midpoint: {{{session['amount']}}}")
+            tell(Told(step=f"accepts the midpoint: {agent.money(session['amount'])}"))
     await topic.leave()
+    if session["status"] != "agreed":
+        raise ClientError(f"the negotiation ended without an agreement: {session['status']}")
     return session
 
 
@@ -76,12 +110,13 @@ async def hire(agent: Agent, agreed: dict[str, Any]) -> dict[str, Any]:
         "negotiation_session_id": agreed["id"],
     }
     task: dict[str, Any] = await agent.rest.post("/tasks", body, idempotency_key=str(uuid.uuid4()))
-    tell(step=f"creates the task: {{{task['price']}}} are held, {{{task['fee']}}} of it the platform's fee")
+    price, fee = agent.money(task["price"]), agent.money(task["fee"])
+    tell(Told(step=f"creates the task: {price} are held, of which {fee} will be the platform's fee"))
     return task
 
 
 async def stream(agent: Agent, task_id: str) -> dict[str, Any]:
-    """Send the text, take the translation, and check it.
+    """Send the text, take the translation, and check it; the task as it is in the end.
 
     Raises:
         BadDelivery: The checksum does not fit what came.
@@ -92,7 +127,7 @@ async def stream(agent: Agent, task_id: str) -> dict[str, Any]:
     for seq, line in enumerate(TEXT):
         await topic.push("input_stream", {"chunk": line, "seq": seq})
     await topic.push("input_complete", {"checksum": hashlib.sha256(sent).hexdigest(), "total_size": len(sent)})
-    tell(step=f"sends {len(sent)} bytes of text in {len(TEXT)} chunks, verified")
+    tell(Told(step=f"has sent {len(sent)} bytes of text in {len(TEXT)} chunks, verified"))
     received: dict[int, str] = {}
     while True:
         event, payload = await topic.next_event(TURN_TIMEOUT_S)
@@ -102,10 +137,10 @@ async def stream(agent: Agent, task_id: str) -> dict[str, Any]:
             whole = "".join(received[seq] for seq in sorted(received)).encode()
             if hashlib.sha256(whole).hexdigest() != payload["checksum"]:
                 raise BadDelivery("the translation's checksum does not fit what came")
-            tell(step=f"has the whole translation, {len(whole)} bytes, and its checksum fits")
+            tell(Told(step=f"has the whole translation, {len(whole)} bytes, and its checksum fits"))
         elif event == "task_completed":
             task: dict[str, Any] = payload["task"]
-            tell(step=f"sees the task completed: {{{task['price']}}} released")
+            tell(Told(step=f"sees the task completed, and its {agent.money(task['price'])} released"))
             await topic.leave()
             return task
         elif event in {"task_failed", "task_cancelled"}:

@@ -1,25 +1,28 @@
-"""What the demo's provider does: it translates English into German, word by word, from a small dictionary."""
+"""What the demo's provider does: it translates English into German, word by word, from a small dictionary.
+
+The text is chosen so that its words, one by one, make good German.
+"""
 
 import re
 from typing import Final
 
 TEXT: Final = (
-    "Two agents meet in the market. The first one needs a translation.\n",
-    "The second one knows the words. They talk about the price.\n",
-    "Each offer is signed, and nobody can change it later.\n",
-    "The money waits until the work is done.\n",
-    "Then the work is paid, and both agents keep the proof.\n",
+    "Good morning! My agent is new here, and your agent knows German.\n",
+    "We trade with signed offers, and nobody can cheat.\n",
+    "Our price is fair, and your money waits.\n",
+    "Each word counts: water, bread, coffee, house and garden.\n",
+    "Everyone keeps proofs and says goodbye.\n",
 )
 """The text that the client sends, a line a chunk."""
 
 GERMAN: Final = {
-    "about": "über", "agents": "Agenten", "and": "und", "both": "beide", "can": "kann", "change": "ändern",
-    "done": "getan", "each": "jedes", "first": "erste", "in": "in", "is": "ist", "it": "es", "keep": "behalten",
-    "knows": "kennt", "later": "später", "market": "Markt", "meet": "treffen", "money": "Geld", "needs": "braucht",
-    "nobody": "niemand", "offer": "Angebot", "one": "eine", "paid": "bezahlt", "price": "Preis", "proof": "Beweis",
-    "second": "zweite", "signed": "unterschrieben", "talk": "reden", "the": "der", "then": "dann", "they": "sie",
-    "translation": "Übersetzung", "two": "zwei", "until": "bis", "waits": "wartet", "words": "Wörter",
-    "work": "Arbeit", "a": "eine",
+    "agent": "Agent", "and": "und", "bread": "Brot", "can": "kann", "cheat": "betrügen", "coffee": "Kaffee",
+    "counts": "zählt", "each": "jedes", "everyone": "jeder", "fair": "fair", "garden": "Garten", "german": "Deutsch",
+    "good": "guten", "goodbye": "tschüss", "here": "hier", "house": "Haus", "is": "ist", "keeps": "behält",
+    "knows": "kann", "money": "Geld", "morning": "Morgen", "my": "mein", "new": "neu", "nobody": "niemand",
+    "offers": "Angeboten", "our": "unser", "price": "Preis", "proofs": "Beweise", "says": "sagt",
+    "signed": "unterschriebenen", "trade": "handeln", "waits": "wartet", "water": "Wasser", "we": "wir",
+    "with": "mit", "word": "Wort", "your": "dein",
 }  # fmt: skip
 
 _WORD: Final = re.compile(r"[A-Za-z]+")
