@@ -9,7 +9,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -19,6 +19,10 @@ from channels.ledger import BASIS_POINTS
 EXPONENT_MAX, ROUNDS_MAX, PRICE_MAX = 18, 10, 10**15
 ENVIRONMENT_PREFIX = "AGRENTING_"
 ENVIRONMENT_ONLY = frozenset({"AGRENTING_CONFIG"})
+LOG_LEVELS = ("debug", "info", "warning", "error")
+PORT_MAX = 65_535
+ABOVE_ZERO = ("_s", "_max", "_burst")
+"""How the names of settings end that bound or time something: none of them works at 0 or below."""
 
 
 class SettingsError(Exception):
@@ -131,11 +135,16 @@ def load_settings(
     named = environment.get("AGRENTING_CONFIG")
     path = path or (Path(named) if named else None)
     merged: dict[str, Any] = _from_toml(path) if path else {}
-    limits: dict[str, Any] = dict(merged.pop("limits", {}))
+    limits: Any = merged.pop("limits", {})
+    if not isinstance(limits, dict):
+        raise SettingsError("limits is a table of settings")
+    limits = cast("dict[str, Any]", {**limits})
     for name, text in environment.items():
         if not name.startswith(ENVIRONMENT_PREFIX) or name in ENVIRONMENT_ONLY:
             continue
         field = name.removeprefix(ENVIRONMENT_PREFIX).lower()
+        if field == "limits":
+            raise SettingsError(f"unknown setting: {name}. Limits are set one by one, as in {name}_TASKS_OPEN_MAX.")
         if field.startswith("limits_"):
             limits[field.removeprefix("limits_")] = _value(text)
         else:
@@ -162,6 +171,7 @@ def _require_ranges(settings: Settings) -> None:
     """
     if settings.log_format not in {"console", "json"}:
         raise SettingsError("log_format is console or json")
+    _require_workable(settings)
     if not 0 <= settings.exponent <= EXPONENT_MAX:
         raise SettingsError(f"exponent is between 0 and {EXPONENT_MAX}")
     if not re.fullmatch(r"[!-~]{1,16}", settings.currency):
@@ -174,6 +184,23 @@ def _require_ranges(settings: Settings) -> None:
         raise SettingsError(f"limits.rounds_per_side_max is between 1 and {ROUNDS_MAX}")
     if not 1 <= settings.limits.price_max <= PRICE_MAX:
         raise SettingsError(f"limits.price_max is between 1 and {PRICE_MAX}")
+
+
+def _require_workable(settings: Settings) -> None:
+    """Refuse sizes, rates and times with which nothing would work.
+
+    Raises:
+        SettingsError: The sentence names the setting and its range.
+    """
+    if settings.log_level not in LOG_LEVELS:
+        raise SettingsError(f"log_level is one of {', '.join(LOG_LEVELS)}")
+    if not 0 <= settings.port <= PORT_MAX:
+        raise SettingsError(f"port is between 0 and {PORT_MAX}")
+    if not settings.drain_s >= 0:
+        raise SettingsError("drain_s is not below 0")
+    for name in Settings.__struct_fields__:
+        if name.endswith(ABOVE_ZERO) and name != "drain_s" and not getattr(settings, name) > 0:
+            raise SettingsError(f"{name} is above 0")
 
 
 def _from_toml(path: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Token buckets: so many a second for ever, and so many at once."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
@@ -66,5 +67,5 @@ class Buckets:
 
 def too_often(wait_s: float) -> RateLimited:
     """The refusal of one more than the rate allows."""
-    retry_after = max(1, round(wait_s + 0.5))  # Rounds up, so that a retry then is not refused again.
+    retry_after = max(1, math.ceil(wait_s))  # Rounds up, so that a retry then is not refused again.
     return RateLimited("rate_limited", f"Too often; try again in {retry_after} s.", retry_after=retry_after)

@@ -56,7 +56,7 @@ class Leave(msgspec.Struct, frozen=True, eq=False):
 class Push(msgspec.Struct, frozen=True, eq=False):
     """An event of a joined topic. `payload` is raw JSON, or bytes if it came in a binary frame.
 
-    `join_ref` is as it was sent, so it may be null; what goes back has the join_ref of `joined`.
+    `join_ref` is as it was sent: that of `joined`, or null.
     """
 
     joined: Joined
@@ -99,7 +99,7 @@ class Session:
         if frame.event == PHX_JOIN:
             return self._join(frame, joined)
         if joined is None:
-            return self._unjoined(frame)
+            return self._answer(frame, "ok", {}) if frame.event == PHX_LEAVE else self._refuse(frame, UNMATCHED_TOPIC)
         if frame.join_ref is not None and frame.join_ref != joined.join_ref:
             return Ignored()
         if frame.event == PHX_LEAVE:
@@ -128,11 +128,6 @@ class Session:
     def _of_phoenix(self, frame: Frame) -> Answer:
         if frame.event == HEARTBEAT:
             return self._answer(frame, "ok", {})
-        return self._refuse(frame, UNMATCHED_TOPIC)
-
-    def _unjoined(self, frame: Frame) -> Answer:
-        if frame.event == PHX_LEAVE:  # It has left already, so it has what it wants.
-            return self._answer(frame, "ok", {}, join_ref=frame.join_ref)
         return self._refuse(frame, UNMATCHED_TOPIC)
 
     def _join(self, frame: Frame, replaced: Joined | None) -> Join | Answer:

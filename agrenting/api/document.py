@@ -151,8 +151,10 @@ def _good(operation: Operation, schemas: Schemas) -> dict[str, Any]:
             "schema": {"type": "object", "properties": properties, "required": [*properties]},
         }
     for media_type, about in operation.files.items():
-        is_json = media_type.endswith("+json")
-        content[media_type] = {"schema": refs[0] if is_json else {"type": "string", "description": about}}
+        if media_type.endswith("json"):
+            content[media_type] = {"schema": refs[0] if refs else {"type": "object", "description": about}}
+        else:
+            content[media_type] = {"schema": {"type": "string", "description": about}}
     headers: dict[str, Any] = {"X-Request-Id": {"schema": {"type": "string"}}}
     if operation.takes_key:
         headers["Idempotency-Replayed"] = {

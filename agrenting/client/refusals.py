@@ -8,7 +8,12 @@ from .errors import RefusedByServer
 
 
 class ErrorFields(msgspec.Struct, frozen=True):
-    """What stands in an error body. `details` of a 422 maps JSON pointers to sentences; `context` is what else is known."""
+    """What stands in an error body.
+
+    Args:
+        details: What the refusal knows beside its code; with status 422, JSON pointers to lists of sentences.
+        context: With status 422, what the refusal knows beside its code.
+    """
 
     code: str
     message: str = ""
@@ -22,10 +27,10 @@ class ErrorBody(msgspec.Struct, frozen=True):
     error: ErrorFields
 
 
-def refusal_of_body(status: int, phrase: str, body: bytes | None) -> RefusedByServer:
+def refusal_of_body(status: int, phrase: str, body: bytes) -> RefusedByServer:
     """An HTTP answer that is no success. One without our error body, such as a proxy's, has its status as reason."""
     try:
-        error = msgspec.json.decode(body or b"", type=ErrorBody).error
+        error = msgspec.json.decode(body, type=ErrorBody).error
     except msgspec.DecodeError:
         return RefusedByServer(str(status), phrase, {})
     return RefusedByServer(error.code, error.message, {**error.details, **error.context})

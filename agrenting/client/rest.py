@@ -72,7 +72,7 @@ class RestClient:
         except httpx.TimeoutException:
             raise NoAnswer(f"no answer to {method} {path} within {TIMEOUT_S} s") from None
         except httpx.HTTPError as error:
-            raise Disconnected(f"{method} {path}: {error or type(error).__name__}") from error
+            raise Disconnected(f"{method} {path}: {str(error) or type(error).__name__}") from error
         if not answer.is_success:
             raise refusal_of_body(answer.status_code, answer.reason_phrase, answer.content)
         if not answer.content:

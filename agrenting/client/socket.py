@@ -1,7 +1,7 @@
 """A Phoenix socket, V2: topics, pushes with their replies, events, heartbeats.
 
-A lost connection raises `Disconnected` wherever somebody waits. This client does not connect again by itself; every join
-reply carries the whole state, so connecting again and rejoining makes an agent whole.
+A lost connection raises `Disconnected` wherever somebody waits. This client does not connect again by itself: every
+join reply carries the whole state, so connecting again and rejoining makes an agent whole.
 """
 
 import asyncio
@@ -56,9 +56,7 @@ class Topic:
         self._socket = socket
         self._inbox: asyncio.Queue[tuple[str, Any] | ClientError] = asyncio.Queue()
 
-    async def push(
-        self, event: str, payload: dict[str, Any] | None = None, timeout_s: float = REPLY_TIMEOUT_S
-    ) -> Any:
+    async def push(self, event: str, payload: dict[str, Any] | None = None, timeout_s: float = REPLY_TIMEOUT_S) -> Any:
         """Push an event; the response of its reply.
 
         Raises:
@@ -168,7 +166,7 @@ class PhoenixSocket:
             )
         except InvalidStatus as error:
             response = error.response
-            raise refusal_of_body(response.status_code, response.reason_phrase, response.body) from error
+            raise refusal_of_body(response.status_code, response.reason_phrase, bytes(response.body)) from error
         except (OSError, WebSocketException) as error:
             raise Disconnected(f"cannot connect: {error}") from error
         self._tasks = (asyncio.create_task(self._read()), asyncio.create_task(self._beat()))

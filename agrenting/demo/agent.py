@@ -19,7 +19,7 @@ from crypto import parse_secret_key
 
 T = TypeVar("T")
 
-TURN_TIMEOUT_S: Final = 10.0
+TURN_TIMEOUT_S: Final = 20.0
 """How long one agent waits for the other."""
 
 
@@ -95,9 +95,7 @@ def tell(told: Told) -> None:
 class Agent:
     """An agent at work: its socket, REST, and signer."""
 
-    def __init__(
-        self, configuration: Configuration, socket: PhoenixSocket, rest: RestClient, signer: Signer
-    ) -> None:
+    def __init__(self, configuration: Configuration, socket: PhoenixSocket, rest: RestClient, signer: Signer) -> None:
         self.configuration = configuration
         self.id = configuration.agent_id
         self.socket = socket
@@ -163,16 +161,15 @@ async def _run(configuration: Configuration, work: Callable[[Agent], Awaitable[N
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, agent.stop)
             await work(agent)
     except* ClientError as group:
-        failures = [f"{type(error).__name__}: {error}" for error in _leaves(group)]
+        failures = _sentences(group)
     for failure in failures:
         tell(Told(failure=failure))
     return 1 if failures else 0
 
 
-def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
-    """What failed in a group of groups, without the groups."""
-    return [
-        leaf
-        for error in group.exceptions
-        for leaf in (_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
-    ]
+def _sentences(group: ExceptionGroup[ClientError]) -> list[str]:
+    """What failed in a group, and in the groups in it."""
+    sentences: list[str] = []
+    for error in group.exceptions:
+        sentences += _sentences(error) if isinstance(error, ExceptionGroup) else [f"{type(error).__name__}: {error}"]
+    return sentences

@@ -5,6 +5,7 @@
 
 import asyncio
 import hashlib
+import math
 import uuid
 from typing import Any, Final
 
@@ -33,7 +34,7 @@ async def work(agent: Agent) -> None:
     while not agent.is_stopping:
         await deal(agent, market, BIDS_PERCENT[number % len(BIDS_PERCENT)])
         number += 1
-        await agent.unless_stopped(asyncio.Event().wait() if agent.configuration.once else asyncio.sleep(PAUSE_S))
+        await agent.unless_stopped(asyncio.sleep(math.inf if agent.configuration.once else PAUSE_S))
 
 
 async def deal(agent: Agent, market: Topic, bids_percent: tuple[int, ...]) -> None:
@@ -46,9 +47,7 @@ async def deal(agent: Agent, market: Topic, bids_percent: tuple[int, ...]) -> No
     task = await hire(agent, agreed)
     completed = await stream(agent, task["task_id"])
     await agent.keep_receipt(agreed["id"])
-    done = Deal(
-        session_id=agreed["id"], task_id=task["task_id"], price=completed["price"], fee=completed["fee"]
-    )
+    done = Deal(session_id=agreed["id"], task_id=task["task_id"], price=completed["price"], fee=completed["fee"])
     tell(Told(deal=done))
 
 
@@ -82,7 +81,7 @@ async def bargain(
     # Rounds down, in the client's favour; the least that can be offered is 1.
     bids = [max(1, session["base_max"] * percent // 100) for percent in bids_percent]
     while session["status"] == "open":
-        if session["turn"] == provider["id"]:
+        if session["offers"] and session["turn"] != agent.id:
             event, payload = await topic.next_event(TURN_TIMEOUT_S)
             session = negotiation_after(session, event, payload)
             if event == "accept":

@@ -97,7 +97,7 @@ class Translator:
     async def catch_up(self, task_id: str, until: int) -> None:
         """Take the chunks that came before the topic was joined."""
         while self._next_seq < until:
-            query = {"direction": "input", "from": self._next_seq}
+            query: dict[str, Any] = {"direction": "input", "from": self._next_seq}
             for chunk in await self._agent.rest.get(f"/tasks/{task_id}/chunks", **query):
                 encoded = chunk["chunk"]
                 text = base64.b64decode(encoded).decode() if chunk["encoding"] == "base64" else encoded
@@ -117,9 +117,9 @@ class Translator:
 
     async def finish(self) -> None:
         """Close the output, and complete the task."""
-        done = {"checksum": self._said.hexdigest(), "total_size": self._said.size}
-        await self._topic.push("output_complete", done)
-        tell(Told(step=f"delivers {self._said.size} bytes, SHA-256 {done['checksum'][:16]}…, verified"))
+        checksum, size = self._said.hexdigest(), self._said.size
+        await self._topic.push("output_complete", {"checksum": checksum, "total_size": size})
+        tell(Told(step=f"delivers {size} bytes, SHA-256 {checksum[:16]}…, verified"))
         task = await self._topic.push("complete", {"result": {"words": self._words}})
         tell(Told(step=f"completes the task and is paid {self._agent.money(task['net'])}"))
 

@@ -2,10 +2,9 @@
 
 import os
 import sys
-import threading
 import time
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 COLOURS: Final = {"market": "36", "client": "32", "provider": "35", "stranger": "31", "frame": "2", "money": "33"}
 ACTOR_WIDTH: Final = 8
@@ -13,46 +12,44 @@ FRAME_CHARS_MAX: Final = 160
 
 
 class Show:
-    """Prints steps as they happen; in colour on a terminal, unless NO_COLOR says otherwise.
+    """Prints steps as they happen; in colour on a terminal that knows colours, unless NO_COLOR is set.
 
     Args:
         verbose: Print every frame too.
+        environment: The process's environment by default.
     """
 
-    def __init__(self, *, verbose: bool) -> None:
+    def __init__(self, *, verbose: bool, environment: Mapping[str, str] | None = None) -> None:
+        environment = os.environ if environment is None else environment
+        is_plain = bool(environment.get("NO_COLOR")) or environment.get("TERM") == "dumb"
         self.verbose = verbose
-        self._is_coloured = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+        self._is_coloured = sys.stdout.isatty() and not is_plain
         self._started = time.monotonic()
-        self._lock = threading.Lock()
 
     def step(self, actor: str, text: str) -> None:
         """Something that somebody did."""
-        elapsed = time.monotonic() - self._started
-        self._print(f"{elapsed:6.2f} s  {self._paint(actor, actor.ljust(ACTOR_WIDTH))}  {text}")
+        elapsed_s = time.monotonic() - self._started
+        self.text(f"{elapsed_s:6.2f} s  {self._paint(actor, actor.ljust(ACTOR_WIDTH))}  {text}")
 
     def frame(self, actor: str, direction: str, frame: str) -> None:
-        """A frame on somebody's socket."""
+        """A frame on somebody's socket, cut off where it is long."""
         if self.verbose:
             shown = frame if len(frame) <= FRAME_CHARS_MAX else frame[:FRAME_CHARS_MAX] + "…"
-            self._print(self._paint("frame", f"          {actor.ljust(ACTOR_WIDTH)}  {direction} {shown}"))
+            self.text(self._paint("frame", f"          {actor.ljust(ACTOR_WIDTH)}  {direction} {shown}"))
 
     def table(self, title: str, rows: Sequence[tuple[str, str]]) -> None:
         """Names and amounts, aligned."""
         name_width = max(len(name) for name, _ in rows)
         amount_width = max(len(amount) for _, amount in rows)
         lines = [f"            {name.ljust(name_width)}  {amount.rjust(amount_width)}" for name, amount in rows]
-        self._print("\n".join(["", f"          {self._paint('money', title)}", *lines, ""]))
+        self.text("\n".join(["", f"          {self._paint('money', title)}", *lines, ""]))
 
     def text(self, text: str) -> None:
         """A line as it is."""
-        self._print(text)
+        print(text, flush=True)
 
     def _paint(self, name: str, text: str) -> str:
-        return f"\x1b[{COLOURS.get(name, '0')}m{text}\x1b[0m" if self._is_coloured else text
-
-    def _print(self, text: str) -> None:
-        with self._lock:
-            print(text, flush=True)
+        return f"\x1b[{COLOURS[name]}m{text}\x1b[0m" if self._is_coloured else text
 
 
 def major(amount: int, *, currency: str, exponent: int) -> str:
@@ -62,8 +59,3 @@ def major(amount: int, *, currency: str, exponent: int) -> str:
         return f"{currency} {sign}{digits}"
     whole, fraction = digits[:-exponent], digits[-exponent:].rstrip("0").ljust(min(2, exponent), "0")
     return f"{currency} {sign}{whole}.{fraction}"
-
-
-def money_of(meta: dict[str, Any], amount: int) -> str:
-    """An amount in a market's money."""
-    return major(amount, currency=meta["currency"], exponent=meta["exponent"])

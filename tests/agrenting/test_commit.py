@@ -165,8 +165,8 @@ async def test_where_even_the_rollback_fails_the_writer_still_answers(desk: Desk
     desk.connection.failing = {"COMMIT", "ROLLBACK"}
     with pytest.raises(StorageUnavailable):
         await desk.commits.write(lambda tx: tx.run(INSERT, name="a"))
+    desk.connection.failing = set()
     with pytest.raises(StorageUnavailable):  # BEGIN inside a transaction fails too, and its rollback works again.
-        desk.connection.failing = set()
         await desk.commits.write(lambda tx: tx.run(INSERT, name="b"))
 
     assert await desk.commits.write(lambda tx: tx.run(INSERT, name="c")) == 1
@@ -218,8 +218,7 @@ async def test_a_stale_save_is_tried_once_more_on_fresh_state_and_then_refused(d
 async def test_a_unit_whose_asker_has_gone_is_committed_all_the_same(desk: Desk) -> None:
     gate = desk.hold()
     asking = asyncio.create_task(desk.commits.write(lambda tx: tx.run(INSERT, name="a")))
-    while not desk.commits._is_running:  # noqa: SLF001 - the moment between submitting and settling
-        await asyncio.sleep(0)
+    await asyncio.sleep(0)  # It is submitted by now.
     asking.cancel()
     gate.set()
     await asyncio.gather(asking, return_exceptions=True)

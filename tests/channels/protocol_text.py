@@ -70,8 +70,3 @@ def refusals(of: str) -> list[str]:
     """The reasons of a section's list of refusals, in order, each where it stands first."""
     listed = of.partition("\nRefusals:\n\n")[2].partition("\n\n")[0]
     return list(dict.fromkeys(re.findall(r"^\d+\. `([a-z_]+)`", listed, re.MULTILINE)))
-
-
-def number(cell: str) -> float:
-    """A number as it stands in a table."""
-    return float(cell)

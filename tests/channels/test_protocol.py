@@ -1,6 +1,6 @@
 """PROTOCOL.md is true: its tables are compared with the code, both ways, and nothing is missing from them.
 
-What is told, and which state follows from which, is played through in test_protocol_played.py.
+What is told stands in test_protocol_told.py, which state follows from which in test_protocol_states.py.
 """
 
 import json
@@ -25,6 +25,7 @@ from agrenting.hub import AGENT_RATE_FACTOR
 from agrenting.sockets import AGENT_PATHS, USER_PATHS
 from channels import discovery
 from channels.agents import AgentStatus
+from channels.errors import Invalid, Refusal
 from channels.fields import NAME_CHARS_MAX
 from channels.handlers import Handler, Limits
 from channels.identity import AGENT_SCOPES, SCOPES
@@ -53,15 +54,18 @@ UPGRADES = {"agrenting/sockets.py", "agrenting/auth.py", "agrenting/rates.py"}
 TRANSPORTS_CODES = {1002, 1007, 1009}
 """Close codes of the WebSocket layer below us."""
 
+CHECKSUMS_REASONS = {"checksum_mismatch", "size_mismatch"}
+"""Reasons of crypto that an event refuses with, as Invalid."""
+
+SEEN_BY_CLIENTS = r"^(?!commit_).*(_max|_ttl_s|_idle_s|_timeout_s|drain_s)$(?<!busy_timeout_s)"
+"""Settings of which a client notices something; the others are the operator's alone."""
+
 JSON_TYPES = {"id", "digest", "signature", "public key", "cursor"}
 """What the document tells apart, and what is a string in the code."""
 
 TOPICS = {module.TOPIC: module for module in OURS}
-EVENTS = [
-    pytest.param(module, event, id=f"{module.TOPIC} {event}")
-    for module in OURS
-    for event in ("phx_join", *module.HANDLERS)
-]
+PAIRS = [(module, event) for module in OURS for event in ("phx_join", *module.HANDLERS)]
+EVENTS = [pytest.param(module, event, id=f"{module.TOPIC} {event}") for module, event in PAIRS]
 SITES = sites()
 REASONS = {code(row["reason"]): row for row in table("reason", chapter("Refusal reasons"))}
 CHAPTERS = {re.sub(r"\{\w+\}", "*", title.strip("`")): chapter(title) for title in titles(2) if title.startswith("`")}
@@ -146,7 +150,7 @@ def default_of(field: Any) -> Any:
     if field.required:
         return "required"
     value = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
-    return msgspec.to_builtins(value)
+    return json.loads(msgspec.json.encode(value))
 
 
 def taken(struct: Any, prefix: str = "") -> list[tuple[str, str, Any]]:
@@ -233,15 +237,12 @@ def test_every_reason_is_in_the_table_and_no_other() -> None:
 
 @pytest.mark.parametrize("reason", REASONS)
 def test_the_status_of_a_reason_is_that_of_its_class(reason: str) -> None:
-    statuses = {
-        "500" if site.kind.kind == "refused" else str(status_of(site.kind(reason, "")))
-        for site in SITES
-        if site.reason == reason and site.kind is not None
-    }
-    is_http = {"REST", "upgrade"} & {*REASONS[reason]["where"].split(", ")} or REASONS[reason]["status"] != "–"
+    kinds = {site.kind for site in SITES if site.reason == reason and site.kind is not None}
+    kinds |= {Invalid} if reason in CHECKSUMS_REASONS else set()
+    statuses = {"500" if kind is Refusal else str(status_of(kind(reason, ""))) for kind in kinds}
+    is_told_by_http = bool({"REST", "upgrade", "command line"} & {*REASONS[reason]["where"].split(", ")})
 
-    if is_http and reason not in {"checksum_mismatch", "size_mismatch"}:  # Those stand in crypto, and are Invalid.
-        assert statuses == {REASONS[reason]["status"]}
+    assert {REASONS[reason]["status"]} == (statuses if is_told_by_http and statuses else {"–"})
 
 
 @pytest.mark.parametrize("reason", REASONS)
@@ -257,8 +258,7 @@ def test_the_fields_of_a_reason_are_those_that_the_code_names(reason: str) -> No
 
 
 def test_where_a_reason_is_told_is_said() -> None:
-    on_the_wire = {reason for module, event in ((e.values[0], e.values[1]) for e in EVENTS)
-                   for reason in refusals(section_of(module, event))}  # fmt: skip
+    on_the_wire = {reason for module, event in PAIRS for reason in refusals(section_of(module, event))}
     order = section("What wins when several things are wrong", chapter("Session rules"))
     on_the_wire |= {*codes(order)} & {*REASONS} | {"channel_crash"}
     by_rest = {code for operation in OPERATIONS for listed in errors_of(operation).values() for code in listed}
@@ -334,14 +334,10 @@ def test_the_limits_of_the_rules_are_those_of_the_code() -> None:
 
 def test_the_limits_of_sockets_are_the_settings_defaults() -> None:
     rows = table("setting", section("Of a socket and of REST", chapter("Limits")))
+    settings = msgspec.structs.asdict(Settings())
+    of_sockets = {name: settings[name] for name in settings if re.search(SEEN_BY_CLIENTS, name)}
 
-    assert {code(row["setting"]) for row in rows} == {
-        name for name in Settings.__struct_fields__
-        if name.endswith(("_max", "_ttl_s")) and name != "commit_batch_max" or name in {"socket_idle_s", "join_timeout_s", "drain_s"}
-    }  # fmt: skip
-    assert {code(row["setting"]): float(row["default"]) for row in rows} == {
-        code(row["setting"]): float(getattr(Settings(), code(row["setting"]))) for row in rows
-    }
+    assert {code(row["setting"]): float(row["default"]) for row in rows} == of_sockets
 
 
 def test_the_rates_are_the_settings_defaults() -> None:

@@ -1,4 +1,4 @@
-"""Raw sockets for tests of the wire itself: every frame as it is, nothing matched, nothing hidden; and a server that is watched.
+"""Raw sockets for tests of the wire itself: every frame as it is, nothing matched or hidden; and a watched server.
 
 A `WatchedMarket` logs everything at debug as JSON, remembers every secret that was made, and at its end holds the log
 against them: no key or token stands in it, no handler has crashed that was not told to, and the exit code is 0.
@@ -149,8 +149,8 @@ class Wire:
             frame = [join_ref, ref, topic, event, payload]
         await self.socket.send(json.dumps(frame))
 
-    async def send_raw(self, message: str | bytes) -> None:
-        """Send a message as it is."""
+    async def send_raw(self, message: str | bytes | list[str] | list[bytes]) -> None:
+        """Send a message as it is; a list is sent in fragments."""
         await self.socket.send(message)
 
     async def receive(self) -> Any:

@@ -1,4 +1,4 @@
-"""SIGTERM: new sockets are refused, open ones closed, what is being committed is acknowledged, and the exit code is 0."""
+"""SIGTERM: new sockets are refused, open ones closed, what is being committed is acknowledged; the exit code is 0."""
 
 import asyncio
 import signal
@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 
 import httpx
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.system.raw import WITHIN_S, WatchedMarket, ok
 from tests.system.test_session_rules import ROOM, Hall
@@ -47,7 +47,7 @@ async def draining(market: WatchedMarket) -> None:
     """Wait until the server has heard the signal."""
     async with asyncio.timeout(WITHIN_S):
         while not market.logged("draining"):
-            await asyncio.sleep(0.01)  # The log is read by a thread.
+            await asyncio.sleep(0.01)
 
 
 async def test_a_drain_refuses_new_sockets_closes_the_open_ones_and_exits_with_0(hall: Hall) -> None:
@@ -120,7 +120,7 @@ async def test_what_comes_after_the_signal_is_not_half_done(hall: Hall) -> None:
     async with hall.wire() as wire:
         await wire.join(DISCOVERY, "1")
         await wire.until_flushed()
-        acknowledged = -1
+        acknowledged, close = -1, None
         try:
             for number in range(100_000):
                 await wire.send("1", number, DISCOVERY, "update_metadata", {"metadata": {"n": number}})
@@ -129,8 +129,10 @@ async def test_what_comes_after_the_signal_is_not_half_done(hall: Hall) -> None:
                     acknowledged = number
                 if number == 20:
                     terminate(hall.market)
-        except Exception as closed:  # noqa: BLE001 - in whichever call the close is noticed
-            assert getattr(closed, "rcvd", None) is not None, closed
+        except ConnectionClosed as closed:  # In whichever call the close is noticed.
+            close = closed.rcvd
+        assert close is not None
+        assert close.code == 1012
         assert await ended(hall.market) == 0
     hall.market.start()
     async with hall.wire(hall.bob) as bob:

@@ -1,11 +1,11 @@
-"""What is no frame, no JSON, no UTF-8 or no WebSocket: a clear end for the one that sent it, and nothing for the others."""
+"""What is no frame, no JSON, no UTF-8 or no WebSocket: a clear end for the one that sent it, and for no other."""
 
 import asyncio
 import json
 import os
 import random
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -204,13 +204,12 @@ async def test_a_join_payload_that_does_not_fit_is_refused(hall: Hall, payload: 
 
 async def test_a_message_larger_than_the_limit_closes_with_1009_whole_or_in_fragments(hall: Hall) -> None:
     async with bystander(hall):
-        for message in ("x" * (FRAME_BYTES_MAX + 1), ["x" * 600_000, "x" * 600_000]):
+        messages: list[str | list[str]] = ["x" * (FRAME_BYTES_MAX + 1), ["x" * 600_000, "x" * 600_000]]
+        for message in messages:
             async with hall.wire() as mallory:
                 await mallory.join(ROOM, "1")
-                try:
-                    await mallory.send_raw(message)  # type: ignore[arg-type] - a list is fragments
-                except ConnectionClosed:
-                    pass
+                with suppress(ConnectionClosed):
+                    await mallory.send_raw(message)
                 assert (await mallory.closed())[0] == 1009
         async with hall.wire() as alice:
             await alice.join(ROOM, "1")
@@ -329,6 +328,7 @@ async def test_spoiled_frames_by_the_thousand_disturb_nobody(hall: Hall) -> None
     seed = int(os.environ.get("FUZZ_SEED", "7"))
     chance, good = random.Random(seed), seeds()
     sent = 0
+    closes: list[int | None] = []
     async with bystander(hall):
         while sent < FUZZED_FRAMES:
             vsn = chance.choice([V1, V2])
@@ -342,7 +342,7 @@ async def test_spoiled_frames_by_the_thousand_disturb_nobody(hall: Hall) -> None
                         sent += 1
                     await mallory.is_alive()
                 except ConnectionClosed as closed:
-                    assert closed.rcvd is not None, f"cut without a word, seed {seed}"
-                    assert closed.rcvd.code in {1011, 1000}, (closed.rcvd, seed)
+                    closes.append(None if closed.rcvd is None else closed.rcvd.code)
+    assert {*closes} == {1011}, f"seed {seed}"
     assert not hall.market.logged("handler_crashed")
     assert not hall.market.logged("join_crashed")

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.system.raw import binary_push, ok
-from tests.system.test_session_rules import CRASHED, QUIET, ROOM, Hall, watched
+from tests.system.raw import binary_push, ok, watched
+from tests.system.test_session_rules import CRASHED, QUIET, ROOM, Hall
 
 V1 = "1.0.0"
 BYTES = bytes(range(256)) * 3
@@ -126,10 +126,10 @@ async def test_a_fragmented_message_is_one_message_and_a_ping_between_is_answere
     async with hall.wire() as wire:
         await wire.join(ROOM, "1")
         message = json.dumps(["1", "2", ROOM, "echo", {"text": "ä" * 1_000}], ensure_ascii=False)
-        await wire.send_raw([message[:10], message[10:500], "", message[500:]])  # type: ignore[arg-type] - fragments
+        await wire.send_raw([message[:10], message[10:500], "", message[500:]])
         assert await wire.receive() == ok("1", "2", ROOM, {"text": "ä" * 1_000})
         data = binary_push("1", "3", ROOM, "echo", BYTES)
-        await wire.send_raw([data[:1], data[1:7], data[7:]])  # type: ignore[arg-type] - fragments
+        await wire.send_raw([data[:1], data[1:7], data[7:]])
         assert (await wire.receive()).endswith(BYTES)
         assert await (await wire.socket.ping(b"are you there")) >= 0
         await wire.is_alive()

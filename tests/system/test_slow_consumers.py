@@ -35,7 +35,7 @@ async def deaf_socket(market: WatchedMarket, key: str, topic: str) -> socket.soc
     loop = asyncio.get_running_loop()
     deaf = socket.socket()
     deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-    deaf.setblocking(False)
+    deaf.settimeout(0)
     await loop.sock_connect(deaf, market.address)
     handshake = (
         "GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -66,7 +66,7 @@ async def test_who_does_not_read_is_closed_and_slows_nobody_and_memory_stays_bou
     assert market.process is not None
     deaf: list[socket.socket] = []
     try:
-        for _ in range(DEAF):
+        while len(deaf) < DEAF:
             deaf.append(await deaf_socket(market, hall.bob.api_key, "room:loud"))
         async with market.client(hall.alice.api_key) as alice:
             await alice.join("room:loud", QUIET)

@@ -150,7 +150,10 @@ async def test_nobody_sends_a_large_body_without_a_credential(market: Marketplac
 
 async def test_a_client_that_goes_before_its_body_is_whole_is_no_bug(market: Marketplace, olga: Caller) -> None:
     sent: list[dict[str, Any]] = []
-    messages = [{"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}]
+    messages: list[dict[str, Any]] = [
+        {"type": "http.request", "body": b"{", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
 
     async def receive() -> dict[str, Any]:
         return messages.pop(0)

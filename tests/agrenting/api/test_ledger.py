@@ -68,7 +68,10 @@ async def test_transactions_of_one_task(alice: Player, paid: dict[str, Any]) -> 
     assert [(entry["kind"], entry["task_id"]) for entry in entries] == [("hold", paid["id"])]
 
 
-@pytest.mark.parametrize("query", [{"kind": "theft"}, {"since": "yesterday"}, {"until": "2030-01-01T13:00:00"}])
+@pytest.mark.parametrize(
+    "query",
+    [{"kind": "theft"}, {"kind": "null"}, {"since": "yesterday"}, {"since": "0"}, {"until": "2030-01-01T13:00:00"}],
+)
 async def test_a_filter_that_does_not_exist_is_refused(alice: Player, query: dict[str, str]) -> None:
     refused = await alice.refused("GET", "/ledger/transactions", params=query)
 

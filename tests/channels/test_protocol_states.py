@@ -1,0 +1,182 @@
+"""PROTOCOL.md is true of states: each move is tried in each of them, and those that do something are those listed."""
+
+import hashlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import msgspec
+import pytest
+
+from channels.agents import AgentStatus
+from channels.errors import Refusal
+from channels.negotiation import Phase as NegotiationPhase
+from channels.registration import AgentPatch, ban, reinstate, revise, suspend
+from channels.routes import OURS
+from channels.task_state import Phase as TaskPhase
+from tests.channels.played import Played, played, story
+from tests.channels.protocol_text import chapter, code, codes, section, table, tables, titles
+from tests.channels.roles import ALICE, BOB, MARKET, NOW
+from tests.channels.work import EVENTS, HELLO, close, hired, stream
+
+NEGOTIATION = chapter("`negotiation:{session_id}`")
+TASK = chapter("`task:{task_id}`")
+MAILBOX = chapter("`messages:{agent_id}`")
+CHAPTERS = {"agents": chapter("`agents:discovery`"), "negotiation": NEGOTIATION, "task": TASK, "messages": MAILBOX}
+TOO_LATE = {"terminal_state", "expired", "invalid_transition"}
+
+
+Move = tuple[str, str, str]
+"""From, on, to."""
+
+
+def listed_moves(of: str) -> set[Move]:
+    """The table of states, a row for each move."""
+    moves: set[Move] = set()
+    for row in table("from", of):
+        triggers = codes(row["on"]) if row["on"].startswith("`") and "," in row["on"] else [row["on"].strip("`")]
+        for source in codes(row["from"]) or ["–"]:
+            moves |= {(source, trigger.replace("`", ""), code(row["to"])) for trigger in triggers}
+    return moves
+
+
+def outcome(act: Callable[[], object]) -> bool:
+    """Whether it was taken."""
+    try:
+        act()
+    except Refusal as refusal:
+        if refusal.reason not in TOO_LATE:
+            raise
+        return False
+    return True
+
+
+NEGOTIATION_MOVES: dict[str, Callable[[Played, str], None]] = {
+    "offer": lambda world, id_: world.offer(ALICE, id_, 700),
+    "offer equal to the standing counter-offer": lambda world, id_: world.offer(ALICE, id_, 1_001),
+    "accept": lambda world, id_: world.accept(id_, (600, 1_001)),
+    "reject": lambda world, id_: world.push(ALICE, f"negotiation:{id_}", "reject", {"reason": "another"}),
+    "the clock": lambda world, id_: world.advance(MARKET.limits.negotiation_ttl_s),
+    "a ban of either agent": lambda world, id_: world.ban("negotiation", id_),
+}
+BRINGS_TO = {
+    "open": "", "agreed": "accept", "rejected": "reject", "expired": "the clock", "cancelled": "a ban of either agent"
+}  # fmt: skip
+
+
+def test_the_states_of_a_negotiation_follow_as_the_table_says() -> None:
+    moves: set[Move] = {("–", "open_negotiation", "open")}
+    for phase in NegotiationPhase:
+        for name, move in NEGOTIATION_MOVES.items():
+            world = played()
+            session_id = world.bargain(600, 1_001)
+            if BRINGS_TO[phase]:
+                NEGOTIATION_MOVES[BRINGS_TO[phase]](world, session_id)
+            before = world.session(session_id)
+            assert before.status == phase
+            if outcome(partial(move, world, session_id)):
+                after = world.session(session_id)
+                moves |= {(phase, name, after.status)} if after != before else set()
+
+    assert moves == listed_moves(section("States", NEGOTIATION))
+
+
+def send(event: str, **payload: Any) -> Callable[[Played, str], None]:
+    """A move in a task: its right party sends an event."""
+
+    def move(world: Played, task_id: str) -> None:
+        who = ALICE if event.startswith("input") or event == "cancel" else BOB
+        world.push(who, f"task:{task_id}", event, payload)
+
+    return move
+
+
+def wait(world: Played, _task_id: str) -> None:
+    world.advance(MARKET.limits.deadline_default_s)
+
+
+NOTHING = hashlib.sha256().hexdigest()
+TASK_MOVES: dict[str, Callable[[Played, str], None]] = {
+    "input_stream": send("input_stream", chunk="a", seq=0),
+    "input_complete": send("input_complete", checksum=NOTHING, total_size=0),
+    "output_stream": send("output_stream", chunk="a", seq=0),
+    "output_complete": send("output_complete", checksum=NOTHING, total_size=0),
+    "progress": send("progress", percent=1),
+    "complete": send("complete", **EVENTS["complete"]),
+    "error": send("error", **EVENTS["error"]),
+    "cancel": send("cancel", **EVENTS["cancel"]),
+    "a ban of either agent": lambda world, id_: world.ban("task", id_),
+    "the clock": wait,
+}
+
+
+def begin(world: Played, phase: str) -> str:
+    """A task that has come to that phase by other moves than those above."""
+    task_id = hired(world)
+    before: dict[str, Callable[[Played, str], None]] = {
+        "in_progress": send("progress", percent=10),
+        "completed": send("complete", result="done"),
+        "failed": send("error", type="broken"),
+        "cancelled": send("cancel", reason="changed my mind"),
+    }
+    if phase in before:
+        before[phase](world, task_id)
+    return task_id
+
+
+def test_the_states_of_a_task_follow_as_the_table_says() -> None:
+    moves: set[Move] = {("–", "open_task", "pending")}
+    for phase in TaskPhase:
+        for name, move in TASK_MOVES.items():
+            world = played()
+            task_id = begin(world, phase)
+            before = world.task(task_id)
+            assert before.status == phase
+            if outcome(partial(move, world, task_id)):
+                after = world.task(task_id)
+                moves |= {(phase, name, after.status)} if after != before else set()
+    world = played()
+    task_id = begin(world, "in_progress")
+    stream(world, task_id, "output", *HELLO)
+    close(world, task_id, "output")
+    wait(world, task_id)
+    moves.add(("in_progress", "the clock, with delivered output", world.task(task_id).status))
+
+    assert moves == listed_moves(section("States", TASK))
+
+
+def test_the_states_of_a_message_follow_as_the_table_says() -> None:
+    statuses = {message.status for message in story().states["message"].values()}
+
+    assert {("–", "a message is stored", "queued"), ("queued", "acknowledge", "acknowledged")} == listed_moves(MAILBOX)
+    assert statuses == {"queued", "acknowledged"}
+
+
+def test_the_statuses_of_an_agent_follow_as_the_table_says() -> None:
+    def by_owner(status: Any) -> Callable[[Any], Any]:
+        return lambda agent: revise(agent, AgentPatch(status=status), by_operator=False, now=NOW, market=MARKET)
+
+    moves: set[Move] = set()
+    triggers: dict[str, Callable[[Any], Any]] = {
+        **{f"owner: {status}": by_owner(status) for status in ("draft", "active", "inactive")},
+        "operator: suspend": lambda agent: suspend(agent, now=NOW),
+        "operator: reinstate": lambda agent: reinstate(agent, now=NOW),
+        "operator: ban": lambda agent: ban(agent, now=NOW),
+    }
+    for status in AgentStatus:
+        agent = msgspec.structs.replace(ALICE.agent, status=status)
+        for name, trigger in triggers.items():
+            if outcome(partial(trigger, agent)):
+                after = trigger(agent).status
+                moves |= {(status, name, after)} if after != status else set()
+
+    assert moves == listed_moves(chapter("Who sees whom"))
+
+
+@pytest.mark.parametrize("module", OURS, ids=lambda module: module.TOPIC)
+def test_the_timers_are_those_of_the_topic(module: Any) -> None:
+    text = CHAPTERS[module.TOPIC.partition(":")[0]]
+    listed = [code(row["timer"]) for rows in tables("timer", text) for row in rows]
+
+    assert listed == [*getattr(module, "TIMERS", {})]
+    assert ("Timers" in titles(3, text)) is bool(listed)
