@@ -7,6 +7,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterable
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -14,6 +15,7 @@ import structlog
 from agrenting.config import Settings
 from agrenting.connection import CLOSE_GOING_AWAY, CLOSE_RESTART, CLOSE_SESSION_OVER, RESTARTS, Connection, Subscription
 from agrenting.db import agents
+from agrenting.db.commit import Unit
 from agrenting.db.transaction import WriterTx
 from agrenting.engine import Engine
 from agrenting.ids import new_phx_ref, new_secret
@@ -287,23 +289,25 @@ class Hub:
             self._note_gone(topic, identity.agent_id)
 
     def _note_gone(self, topic: str, agent_id: str) -> None:
-        """The last presence of an agent has left discovery: from now on it is found as offline."""
+        """The last presence of an agent has left discovery: from now on it is found as offline.
+
+        It is queued here and now, before whatever the agent does next: a join that follows is written after it.
+        """
         if topic == discovery.TOPIC and not self.is_draining:  # The next start finds nobody online anyway.
-            self.spawn(self._note(agent_id))
+            self._note(agent_id, agents.OFFLINE)
 
-    async def _note(self, agent_id: str) -> None:
-        def note(presence: str) -> Callable[[WriterTx], tuple[None, tuple[Broadcast, ...]]]:
-            def change(tx: WriterTx) -> tuple[None, tuple[Broadcast, ...]]:
-                agents.set_presence(tx, agent_id, presence)
-                return None, ()
-
-            return change
-
-        try:
-            await self.engine.change(note(agents.OFFLINE))
+    def _note(self, agent_id: str, presence: str) -> None:
+        def written(_outcome: None, error: Exception | None) -> None:
+            if error is not None:
+                log.error("presence_not_noted", agent_id=agent_id, exc_info=error)
+                return
             topic = self.topics.get(discovery.TOPIC)
             metas = topic.presence.metas(agent_id) if topic is not None else []
-            if metas:  # It came back while this was being written.
-                await self.engine.change(note(metas[-1]["status"]))
-        except Exception:
-            log.exception("presence_not_noted", agent_id=agent_id)
+            if metas and presence == agents.OFFLINE:  # Another socket of it came while this was being written.
+                self._note(agent_id, metas[-1]["status"])
+
+        self.engine.database.commits.submit(Unit(partial(_set_presence, agent_id, presence), written))
+
+
+def _set_presence(agent_id: str, presence: str, tx: WriterTx) -> None:
+    agents.set_presence(tx, agent_id, presence)

@@ -35,6 +35,8 @@ PART_BYTES_MAX: Final = 255
 PUSH, REPLY = 0, 1
 """Kinds of binary frames: from a client always a push."""
 
+_PUSH_BYTE: Final = bytes((PUSH,))
+
 HEADER_PARTS: Final = 4
 
 SHORT_CHARS_MAX: Final = PART_BYTES_MAX // 4  # Rounds down: so many characters fit, four bytes each.
@@ -113,7 +115,7 @@ def parse_vsn(text: str | None) -> Vsn:
     """
     if text is None:
         return Vsn.V1
-    known = re.fullmatch(r"([12])\.0\.(?:0|[1-9][0-9]*)", text, re.ASCII)
+    known = re.fullmatch(r"([12])\.0\.(?:0|[1-9][0-9]*)", text)
     if known is None:
         raise UnsupportedVersion("This vsn is not spoken here; connect with vsn=2.0.0.")
     return Vsn(int(known[1]))
@@ -128,14 +130,14 @@ def decode_frame(vsn: Vsn, message: str | bytes) -> Frame:
     Raises:
         BadFrame: It is none.
     """
+    if vsn is Vsn.V2 and isinstance(message, bytes):
+        return _decode_binary(message)
     try:
-        if vsn is Vsn.V1:
-            parts: _V1Frame | _V2Frame = _decode_v1(message)
-            require_distinct_keys(message)
-        elif isinstance(message, bytes):
-            return _decode_binary(message)
+        if vsn is Vsn.V2:
+            parts: _V1Frame | _V2Frame = _decode_v2(message)
         else:
-            parts = _decode_v2(message)
+            parts = _decode_v1(message)
+            require_distinct_keys(message)
     except (RecursionError, ValueError) as error:  # Of text that is no JSON, not UTF-8, or has a key twice.
         raise BadFrame(str(error)) from error
     topic, event, join_ref, ref = parts.topic, parts.event, parts.join_ref, parts.ref
@@ -155,7 +157,7 @@ def _require_short(what: str, part: Any) -> None:
 
 
 def _decode_binary(message: bytes) -> Frame:
-    if not message or message[0] != PUSH:
+    if message[:1] != _PUSH_BYTE:
         raise BadFrame("a client's binary frame begins with 0")
     start = 1 + HEADER_PARTS
     parts: list[str] = []

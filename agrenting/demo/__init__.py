@@ -1,5 +1,5 @@
 """`agrenting demo`: a real server and two real agents, each a process of its own, do a deal over public interfaces."""
 
-from agrenting.demo.run import run
+from agrenting.demo.story import run
 
 __all__ = ["run"]

@@ -119,4 +119,4 @@ class Child:
 
 def environment() -> dict[str, str]:
     """The children's: this process's, in UTF-8, and without proxies, because they speak with each other alone."""
-    return {**os.environ, "PYTHONUTF8": "1", "NO_PROXY": "*", "no_proxy": "*"}
+    return {**os.environ, "PYTHONIOENCODING": "utf-8", "NO_PROXY": "*", "no_proxy": "*"}

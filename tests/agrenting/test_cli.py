@@ -59,6 +59,12 @@ def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     return Shell(tmp_path / "var", capsys)
 
 
+@pytest.fixture
+def unlogged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`serve` sets up the logs of its whole process, which here is that of the tests."""
+    monkeypatch.setattr("agrenting.serve.configure_logs", lambda _settings: None)
+
+
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with Alice and her agent."""
@@ -316,6 +322,7 @@ def test_a_backup_of_a_newer_program_is_refused(shell: Shell, agent: dict[str, A
     assert other.fails("doctor") == "failed"
 
 
+@pytest.mark.usefixtures("unlogged")
 def test_serving_a_folder_of_a_newer_program_is_refused(shell: Shell, agent: dict[str, Any]) -> None:
     with closing(sqlite3.connect(shell.folder / "agrenting.sqlite3")) as database, database:
         database.execute("UPDATE alembic_version SET version_num = '9999'")
@@ -323,12 +330,14 @@ def test_serving_a_folder_of_a_newer_program_is_refused(shell: Shell, agent: dic
     assert shell.fails("serve", "--port", "0") == "failed"
 
 
+@pytest.mark.usefixtures("unlogged")
 def test_serving_with_a_topic_that_is_none_is_refused(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("no.such.module", "json"):
         monkeypatch.setenv("AGRENTING_TOPICS", json.dumps([name]))
         assert shell.fails("serve", "--port", "0") == "failed"
 
 
+@pytest.mark.usefixtures("unlogged")
 def test_serving_on_an_address_that_is_taken_is_refused(shell: Shell) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

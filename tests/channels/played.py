@@ -18,7 +18,6 @@ from tests.channels.roles import ALICE, BOB, MARKET, Player, as_told
 from tests.channels.work import HELLO, PURSE, close, hired, stream
 from tests.channels.world import THE_HOUSE, World
 
-
 ENDS: dict[str, Callable[[Any, Context], Decision]] = {
     "negotiation": moderation.cancel_negotiation,
     "task": moderation.cancel_task,

@@ -1,7 +1,9 @@
 """Presence: the state, and diffs that a client applies as Phoenix's JavaScript does."""
 
+from gc import collect
 from random import Random
 from typing import Any
+from weakref import ref
 
 import pytest
 from hypothesis import strategies as st
@@ -98,6 +100,21 @@ def test_what_an_owner_tracks_goes_with_it() -> None:
     assert "bob" not in presence
 
 
+def test_an_owner_that_has_left_is_forgotten() -> None:
+    class Socket:
+        pass
+
+    presence, socket = Presence(), Socket()
+    known = ref(socket)
+    presence.track("alice", socket, {}, "ref1")
+    presence.untrack(socket)
+
+    del socket
+    collect()
+
+    assert known() is None
+
+
 def test_one_key_of_an_owner_may_go_alone() -> None:
     presence = Presence()
     presence.track("alice", 1, {}, "ref1")
@@ -118,6 +135,8 @@ def test_what_is_not_visible_is_not_told() -> None:
     assert filter_state(presence.state(), lambda key: key == "bob") == diff.joins
     assert filter_diff(diff, lambda key: key == "bob") is diff
     assert filter_diff(diff, lambda key: key == "alice").is_empty
+    assert not diff.is_empty
+    assert not Diff({}, diff.joins).is_empty
     both = Diff(diff.joins, {"alice": {"metas": []}})
     assert filter_diff(both, lambda key: key == "bob") == Diff(diff.joins, {})
 

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, closing
 from typing import Any
 from urllib.parse import quote
@@ -36,7 +36,7 @@ class Doors:
     @asynccontextmanager
     async def open(
         self, query: str = "vsn=2.0.0", *, path: str = "/socket/websocket", headers: Any = None, **options: Any
-    ) -> Any:
+    ) -> AsyncGenerator[Wire, None]:
         async with connect(
             self.market.ws_url(path, query), additional_headers=headers, compression=None, **options
         ) as socket:

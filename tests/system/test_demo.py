@@ -1,0 +1,296 @@
+"""`agrenting demo`, as somebody runs it who has just cloned the repository."""
+
+import contextlib
+import io
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
+
+import msgspec
+import psutil
+import pytest
+
+from agrenting.config import load_settings
+from agrenting.demo import run as run_demo
+from agrenting.demo.agent import Configuration
+from agrenting.demo.children import Child, Inbox
+from tests.system.harness import ROOT, free_environment
+
+LINE_TIMEOUT_S = 60.0
+STEPS = (
+    "market    is open at http://127.0.0.1:",
+    "market    the operator deposits USD 30.00 for alice/reader",
+    "The ledger before",
+    "sum over all accounts       USD 0.00",
+    "stranger  mallory/stranger would hire bob/translator, and is refused: contact_required",
+    "provider  is online, announces translate, and waits for work",
+    "client    joins the market and sees who is there: alice/reader, bob/translator",
+    "client    discovers bob/translator, which translates for USD 10.00, reputation 3.50",
+    "client    opens a negotiation",
+    "client    offers USD 5.00 (round 1, signed)",
+    "client    accepts the midpoint: USD 8.00",
+    "client    creates the task: USD 8.00 are held, of which USD 0.40 will be the platform's fee",
+    "client    has the whole translation, 283 bytes, and its checksum fits",
+    "client    sees the task completed, and its USD 8.00 released",
+    "market    both receipts verify offline, with public keys alone",
+    "The ledger after",
+    "alice/reader               USD 22.00",
+    "alice/reader in escrow      USD 0.00",
+    "bob/translator              USD 7.60",
+    "fees                        USD 0.40",
+    "outside                   USD -30.00",
+    "sum over all accounts       USD 0.00",
+    "market    agrenting doctor has recomputed the books: no difference",
+    "Done: 1 deal, and everything balanced.",
+)
+"""What stands in the output, in this order."""
+
+PROVIDERS_STEPS = (
+    "provider  asks USD 12.00 (round 2, signed)",
+    "provider  asks USD 9.00 (round 4, signed)",
+    "provider  starts the task: USD 8.00 are held for it",
+    "provider  translates chunk 0: Guten Morgen! Mein Agent ist neu hier, und dein Agent kann Deutsch.",
+    "provider  delivers 283 bytes, SHA-256 ",
+    "provider  completes the task and is paid USD 7.60",
+)
+"""The same of the provider, whose lines come between the others whenever it has done something."""
+
+CREDENTIAL = re.compile(r"ag[ks]_\w")
+
+
+class Demo:
+    """`agrenting demo` in a process of its own."""
+
+    def __init__(self, *options: str, **environment: str) -> None:
+        self.output = ""
+        self._lines: SimpleQueue[str | None] = SimpleQueue()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "agrenting", "demo", *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            cwd=ROOT,
+            env=free_environment(**environment),
+        )
+        self._thread = Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as lines:
+            for line in lines:
+                self._lines.put(line)
+        self._lines.put(None)
+
+    def until(self, text: str) -> None:
+        """Read on until a line holds this text."""
+        while (line := self._next()) is not None:
+            if text in line:
+                return
+        raise AssertionError(f"{text!r} never came:\n{self.output}")
+
+    def end(self) -> int:
+        """Read on to the end; the exit code."""
+        while self._next() is not None:
+            pass
+        return self._process.wait(LINE_TIMEOUT_S)
+
+    def _next(self) -> str | None:
+        try:
+            line = self._lines.get(timeout=LINE_TIMEOUT_S)
+        except Empty:
+            raise AssertionError(f"nothing came any more:\n{self.output}") from None
+        self.output += line or ""
+        return line
+
+    def interrupt(self) -> None:
+        """Ctrl-C."""
+        self._process.send_signal(signal.SIGINT)
+
+    def children(self) -> dict[str, psutil.Process]:
+        """Its processes at the moment, by their module."""
+        found = psutil.Process(self._process.pid).children(recursive=True)
+        return {process.cmdline()[2]: process for process in found}
+
+    def close(self) -> None:
+        """Leave nothing behind, whatever the test came to."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait(LINE_TIMEOUT_S)
+        self._thread.join(LINE_TIMEOUT_S)
+
+
+@contextlib.contextmanager
+def demo(*options: str, **environment: str) -> Iterator[Demo]:
+    running = Demo(*options, **environment)
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+def assert_in_order(output: str, steps: tuple[str, ...]) -> None:
+    place = 0
+    for step in steps:
+        found = output.find(step, place)
+        assert found >= 0, f"{step!r} is missing, or not in its place:\n{output}"
+        place = found + len(step)
+
+
+def assert_gone(children: dict[str, psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(children.values(), timeout=LINE_TIMEOUT_S)
+    assert alive == []
+
+
+def test_one_deal_is_shown_step_by_step_and_leaves_nothing_behind() -> None:
+    with demo("--once") as running:
+        running.until("client    joins the market")
+        children = running.children()
+        assert running.end() == 0, running.output
+
+    assert_in_order(running.output, STEPS)
+    assert_in_order(running.output, PROVIDERS_STEPS)
+    assert "\x1b[" not in running.output
+    assert not CREDENTIAL.search(running.output)
+    folder = re.search(r"with its data in (\S+)", running.output)
+    assert folder is not None
+    assert not Path(folder[1]).exists()
+    assert {*children} == {"agrenting", "agrenting.demo.provider", "agrenting.demo.client"}
+    assert_gone(children)
+
+
+def test_ctrl_c_ends_the_trade_after_the_deal_at_hand_and_leaves_no_process() -> None:
+    with demo() as running:
+        running.until("both receipts verify")
+        running.until("client    offers")
+        children = running.children()
+        running.interrupt()
+        assert running.end() == 0, running.output
+
+    assert len(children) == 3
+    assert_gone(children)
+    assert "closes once the deal at hand is done" in running.output
+    deals = running.output.count("client    sees the task completed")
+    assert deals >= 2
+    assert running.output.endswith(f"no difference\nDone: {deals} deals, and everything balanced.\n")
+
+
+def test_ctrl_c_before_the_only_deal_is_done_is_no_success() -> None:
+    with demo("--once") as running:
+        running.until("is open at")
+        children = running.children()
+        running.interrupt()
+        assert running.end() == 130, running.output
+
+    assert "Stopped before the first deal was done." in running.output
+    assert_gone(children)
+
+
+def test_a_provider_that_dies_fails_the_demo_with_a_clear_sentence() -> None:
+    with demo() as running:
+        running.until("client    joins the market")
+        children = running.children()
+        children["agrenting.demo.provider"].kill()
+        assert running.end() == 1, running.output
+
+    assert "agrenting demo: the provider ended early, killed by SIGKILL\nThe server's last lines:" in running.output
+    assert_gone(children)
+
+
+def test_a_server_that_dies_fails_the_demo_with_a_clear_sentence() -> None:
+    with demo() as running:
+        running.until("client    joins the market")
+        children = running.children()
+        children["agrenting"].kill()
+        assert running.end() == 1, running.output
+
+    assert re.search(
+        r"^agrenting demo: the (server ended early|client gave up|provider gave up)", running.output, re.MULTILINE
+    )
+    assert "The server's last lines: It has ended: killed by SIGKILL." in running.output
+    assert_gone(children)
+
+
+def test_a_deal_is_done_in_other_money_behind_a_proxy_and_on_a_terminal_that_knows_ascii_alone() -> None:
+    environment = {"AGRENTING_EXPONENT": "2", "AGRENTING_CURRENCY": "EUR", "AGRENTING_HOST": "0.0.0.0"}  # noqa: S104 - the demo does not obey
+    elsewhere = {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9", "PYTHONIOENCODING": "ascii"}
+
+    with demo("--once", **environment, **elsewhere) as running:
+        assert running.end() == 0, running.output
+
+    assert "is open at http://127.0.0.1:" in running.output
+    assert "client    accepts the midpoint: EUR 8.00" in running.output
+    assert "Jedes Wort z?hlt" in running.output
+
+
+def test_a_server_that_cannot_start_fails_the_demo_with_its_last_words(tmp_path: Path) -> None:
+    (tmp_path / "agrenting.sqlite3").write_text("this is no database", "utf-8")
+
+    with demo("--once", "--data-dir", str(tmp_path)) as running:
+        assert running.end() == 1
+
+    assert "agrenting demo: the server ended early, exit code 1\nThe server's last lines:" in running.output
+    assert "file is not a database" in running.output
+
+
+class Kept:
+    """A verbose demo that ran inside this process, with all that it handed to its children."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.arguments: list[str] = []
+        self.agents: list[Configuration] = []
+        output = io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
+            patch.setattr("agrenting.demo.story.Child", self._child)
+            patch.chdir(ROOT)
+            self.code = run_demo(
+                data_dir=folder, once=True, verbose=True, settings=load_settings({"data_dir": str(folder)}, {})
+            )
+        self.output = output.getvalue()
+
+    def _child(self, name: str, arguments: list[str], inbox: Inbox, first_words: str = "") -> Child:
+        self.arguments += arguments
+        if first_words:
+            self.agents.append(msgspec.json.decode(first_words, type=Configuration))
+        return Child(name, arguments, inbox, first_words)
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
+    return Kept(tmp_path_factory.mktemp("demo") / "var")
+
+
+def test_verbose_shows_the_frames_of_both_agents(kept: Kept) -> None:
+    assert kept.code == 0, kept.output
+    frames = [line for line in kept.output.splitlines() if re.search(r"^ {10}(client  |provider)  [<>] \[", line)]
+    for event in ("phx_join", "phx_reply", "discover", "offer", "accept", "input_stream", "output_stream"):
+        assert [line for line in frames if f'"{event}"' in line], event
+
+
+def test_no_secret_is_shown_nor_handed_over_in_arguments(kept: Kept) -> None:
+    secrets = [agent.api_key for agent in kept.agents] + [agent.secret_key for agent in kept.agents]
+    secrets.append((kept.folder / "server.key").read_text("utf-8").strip())
+
+    assert len(set(secrets)) == 5
+    for secret in secrets:
+        assert len(secret) > 20
+        assert secret not in kept.output
+        assert secret not in " ".join(kept.arguments)
+    assert not CREDENTIAL.search(kept.output)
+
+
+def test_a_given_folder_is_kept_with_its_receipts_and_serves_another_demo(kept: Kept) -> None:
+    assert sorted(path.name.partition("-")[0] for path in kept.folder.glob("receipts/*.json")) == ["client", "provider"]
+
+    with demo("--once", "--data-dir", str(kept.folder)) as running:
+        assert running.end() == 0, running.output
+
+    assert len([*kept.folder.glob("receipts/*.json")]) == 4
+    assert re.search(r"client    discovers bob-[0-9a-f]{8}/translator", running.output)
