@@ -2,26 +2,37 @@
 
 from typing import Any
 
-ENDS = {"negotiation_complete": "agreed", "reject": "rejected", "negotiation_expired": "expired"}
+OFFER = ("agent_id", "round", "amount", "signature", "digest", "made_at")
+TURN = ("turn", "next_round", "midpoint")
+AGREEMENT = ("agreement_id", "amount", "accepted_by", "accept_signature", "agreement_expires_at")
 
 
 def negotiation_after(session: dict[str, Any], event: str, payload: dict[str, Any]) -> dict[str, Any]:
-    """The session as it is after an event of `negotiation:*`. `session` itself is not changed.
+    """The session as joining again would tell it after an event of `negotiation:*`. `session` itself is not changed.
 
     Nothing is checked here: what the server told is checked by `Signer`, before anything is signed.
 
     Args:
-        session: As the last join or reply told it.
+        session: As the last join, reply or event left it.
         event: Any event of the topic; one that changes nothing leaves the session as it is.
         payload: The event's.
     """
     if event == "offer":
-        moved = {name: payload[name] for name in ("turn", "next_round", "midpoint")}
-        offer = {name: payload[name] for name in ("agent_id", "round", "amount", "signature", "digest", "made_at")}
-        return {**session, **moved, "offers": [*session["offers"], offer]}
-    if event not in ENDS:
-        return session
-    ended = {"status": ENDS[event], "turn": None}
+        offers = [*session["offers"], _part(payload, OFFER)]
+        return {**session, **_part(payload, TURN), "offers": offers}
     if event == "negotiation_complete":
-        ended |= {name: payload[name] for name in ("agreement_id", "amount", "accepted_by", "accept_signature")}
-    return {**session, **ended}
+        return _ended(session, "agreed", payload["completed_at"]) | _part(payload, AGREEMENT)
+    if event == "reject":
+        ended = _ended(session, "rejected", payload["ended_at"])
+        return {**ended, "ended_by": payload["agent_id"], "reason": payload["reason"]}
+    if event == "negotiation_expired":
+        return _ended(session, "expired", payload["ended_at"])
+    return session
+
+
+def _ended(session: dict[str, Any], status: str, ended_at: str) -> dict[str, Any]:
+    return {**session, "status": status, "turn": None, "ended_at": ended_at}
+
+
+def _part(payload: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: payload[name] for name in names}

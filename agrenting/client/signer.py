@@ -90,7 +90,7 @@ class Signer:
         """The payload of `offer`.
 
         Args:
-            session: As the last join or reply told it.
+            session: As the last join or reply told it, or `negotiation_after` what was told since.
             agent_id: The agent who offers: this signer's.
             amount: Minor units, 1 to the session's `max_offer`.
 

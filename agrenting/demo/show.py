@@ -4,7 +4,6 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from io import TextIOWrapper
 from typing import Final
 
 COLOURS: Final = {"market": "36", "client": "32", "provider": "35", "stranger": "31", "frame": "2", "money": "33"}
@@ -26,8 +25,9 @@ class Show:
         self.verbose = verbose
         self._is_coloured = sys.stdout.isatty() and not is_plain
         self._started = time.monotonic()
-        if isinstance(sys.stdout, TextIOWrapper):
-            sys.stdout.reconfigure(errors="replace")  # Better a question mark than no demo where there is no "…".
+        reconfigure = getattr(sys.stdout, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")  # Better a question mark than no demo where there is no "…".
 
     def step(self, actor: str, text: str) -> None:
         """Something that somebody did."""
