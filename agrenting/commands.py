@@ -15,7 +15,7 @@ from agrenting.announcements import Announcement
 from agrenting.clock import system_clock, to_ms
 from agrenting.config import Settings
 from agrenting.db import agents, ledger, people, states
-from agrenting.db.migrate import migrate
+from agrenting.db.migrate import SchemaError, migrate
 from agrenting.db.transaction import WriterTx
 from agrenting.folder import Folder
 from channels.agents import PricingModel
@@ -351,5 +351,9 @@ def restore(chosen: argparse.Namespace, settings: Settings) -> Answer:
         settings.database_path.touch(mode=0o600)
         with closing(sqlite3.connect(settings.database_path)) as copy:
             source.backup(copy)
-    migrate(settings.database_path)
+    try:
+        migrate(settings.database_path)
+    except SchemaError:
+        settings.database_path.unlink()  # The folder is as empty as it was.
+        raise
     return Answer(f"{settings.database_path} is restored.", {"database": str(settings.database_path)})

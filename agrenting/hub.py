@@ -23,7 +23,7 @@ from agrenting.metrics import Metrics
 from agrenting.rates import Buckets, TokenBucket
 from channels import discovery
 from channels.contacts import Party
-from channels.handlers import Audience, Broadcast, Track, UpdateMeta
+from channels.handlers import Audience, Broadcast, ShowPresence, Track, UpdateMeta
 from channels.identity import Identity
 from channels.presence import Diff, Presence, filter_diff
 from channels.routes import Route, Routes
@@ -224,13 +224,25 @@ class Hub:
 
     # Presence.
 
-    def change_presence(self, subscription: Subscription, changes: Iterable[Track | UpdateMeta]) -> None:
-        """Track or update presences; a socket that tracks one is first pushed the whole state."""
+    def change_presence(self, subscription: Subscription, changes: Iterable[Track | ShowPresence | UpdateMeta]) -> None:
+        """Track, show or update presences; a socket that tracks one is first pushed the whole state."""
         for change in changes:
-            if isinstance(change, Track):
-                self._track(subscription, change)
-            else:
-                self.update_presence(change, subscription)
+            match change:
+                case Track():
+                    self._track(subscription, change)
+                case ShowPresence():
+                    self._show(subscription)
+                case UpdateMeta():
+                    self.update_presence(change, subscription)
+
+    def _show(self, subscription: Subscription) -> None:
+        topic = self.topics.get(subscription.topic)
+        if topic is None or subscription not in topic.subscribers:
+            return
+        state = topic.presence.state(self._seer(topic, subscription))
+        pushed = Outgoing(topic.name, PRESENCE_STATE, state)
+        connection = subscription.connection
+        connection.send(pushed.frame_for(connection.vsn, subscription.join_ref))
 
     def _track(self, subscription: Subscription, track: Track) -> None:
         topic = self.topics.get(subscription.topic)
@@ -240,10 +252,7 @@ class Hub:
         if track.party is not None:
             topic.parties[key] = track.party
         diff = topic.presence.track(key, subscription, track.meta, new_phx_ref())
-        state = topic.presence.state(self._seer(topic, subscription))
-        pushed = Outgoing(topic.name, PRESENCE_STATE, state)
-        connection = subscription.connection
-        connection.send(pushed.frame_for(connection.vsn, subscription.join_ref))
+        self._show(subscription)
         self._tell_diff(topic, diff)
 
     def update_presence(self, change: UpdateMeta, subscription: Subscription | None) -> None:

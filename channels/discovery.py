@@ -30,6 +30,7 @@ from channels.handlers import (
     Empty,
     Handler,
     NotePresence,
+    ShowPresence,
     Track,
     UpdateMeta,
 )
@@ -160,7 +161,7 @@ def join(agent: Agent, request: Empty, context: Context) -> Decision:
         "signing_domain": context.market.signing_domain,
     }
     if not agent.is_active:
-        return Decision(reply=reply)
+        return Decision(reply=reply, presence=(ShowPresence(),))
     meta = {
         "status": "online",
         "name": agent.name,

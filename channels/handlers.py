@@ -123,6 +123,10 @@ class Track(msgspec.Struct, frozen=True):
     party: Party | None = None
 
 
+class ShowPresence(msgspec.Struct, frozen=True):
+    """Push the topic's `presence_state` to the sending socket, which tracks nothing itself."""
+
+
 class UpdateMeta(msgspec.Struct, frozen=True):
     """Replace the meta of the sender's presences on `topic`: of the one socket, or with `agent_id` of all of them."""
 
@@ -235,7 +239,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     pushes: tuple[Push, ...] = ()
     broadcasts: tuple[Broadcast, ...] = ()
     changes: tuple[Change, ...] = ()
-    presence: tuple[Track | UpdateMeta, ...] = ()
+    presence: tuple[Track | ShowPresence | UpdateMeta, ...] = ()
     stop: bool = False
     disconnect: str | None = None
 

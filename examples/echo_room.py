@@ -101,9 +101,8 @@ def push_me(_loaded: None, payload: Payload, _context: Context) -> Decision:
     return Decision(pushes=(Push("pushed", payload),))
 
 
-def update_meta(_loaded: None, payload: Payload, context: Context) -> Decision:
+def update_meta(_loaded: None, meta: dict[str, Any], context: Context) -> Decision:
     """Replace the sender's presence meta."""
-    meta = msgspec.json.decode(payload, type=dict[str, Any])
     return Decision(presence=(UpdateMeta(context.topic, meta),))
 
 
@@ -131,7 +130,7 @@ HANDLERS = {
     "shout": Handler(msgspec.Raw, shout),
     "shout_from": Handler(msgspec.Raw, shout_from),
     "push_me": Handler(msgspec.Raw, push_me),
-    "update_meta": Handler(msgspec.Raw, update_meta),
+    "update_meta": Handler(dict[str, Any], update_meta),
     "crash": Handler(msgspec.Raw, crash),
     "stop": Handler(msgspec.Raw, stop),
     "disconnect_me": Handler(msgspec.Raw, disconnect_me),
