@@ -22,7 +22,17 @@ from channels.discovery import (
     hit_payload,
     parse_search,
 )
-from channels.handlers import Access, Audience, Broadcast, Decision, Empty, NotePresence, Track, UpdateMeta
+from channels.handlers import (
+    Access,
+    Audience,
+    Broadcast,
+    Decision,
+    Empty,
+    NotePresence,
+    ShowPresence,
+    Track,
+    UpdateMeta,
+)
 from tests.channels.roles import ALICE, BOB, NOW, agent_named, as_told, context, identity_of, market_with, refused
 
 EARLIER = NOW.replace(year=2025)
@@ -99,7 +109,7 @@ class TestJoining:
         decision = JOIN.decide(_with(status=status), Empty(), context(ALICE, topic=TOPIC))
 
         assert decision.reply["agent_id"] == ALICE.id
-        assert (decision.presence, decision.changes) == ((), ())
+        assert (decision.presence, decision.changes) == ((ShowPresence(),), ())
 
 
 class TestAnnouncing:
