@@ -5,6 +5,7 @@ JSON object with `--json`, and exits non-zero with one clear line on failure.
 """
 
 import argparse
+import os
 import sqlite3
 import sys
 from collections.abc import Callable, Sequence
@@ -38,9 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{refusal} ({refusal.reason})", chosen, refusal.reason)
     except (SettingsError, SchemaError, commands.CommandError, OSError, sqlite3.Error) as error:
         return _fail(str(error), chosen, "failed")
-    if isinstance(answer, int):
-        return answer
-    print(_json(answer.fields) if chosen.json else answer.text)
+    return answer if isinstance(answer, int) else _print(answer, as_json=chosen.json)
+
+
+def _print(answer: commands.Answer, *, as_json: bool) -> int:
+    try:
+        print(_json(answer.fields) if as_json else answer.text, flush=True)
+    except BrokenPipeError:  # `agrenting config | head` has seen enough; nothing more is to be flushed at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     return answer.exit_code
 
 

@@ -84,7 +84,7 @@ class AgentHit(msgspec.Struct, frozen=True, kw_only=True):
 
     Args:
         capabilities: Their names.
-        price: For the asked capability; null where none was asked, or it cannot be hired for it.
+        price: For the asked capability, else the base price; null where it cannot be hired for it.
         status: Its presence: online, busy, away or offline.
         contact_required: Whether it must approve the caller before a negotiation or a task.
     """

@@ -10,9 +10,10 @@ import msgspec
 import pytest
 
 from channels import discovery
+from channels.agents import AgentStatus
 from channels.contacts import Party, Relation, is_discoverable_by, is_present_to, needs_contact, relation
 from channels.discovery import Announce, Found, Hit, UpdateMetadata
-from channels.handlers import Audience, Empty, Track
+from channels.handlers import Audience, Empty, ShowPresence, Track
 from channels.presence import Presence
 from channels.routes import OURS
 from tests.channels import played
@@ -180,6 +181,14 @@ def test_a_join_of_discovery_tells_and_shows_what_its_tables_say() -> None:
 
     require_fits(as_told(decision.reply), fields("reply field", section("Join", DISCOVERY)), where="join")
     require_fits(as_told(shown), fields("presence field", DISCOVERY), where="presence")
+
+
+def test_who_is_not_active_is_shown_the_others_and_not_itself() -> None:
+    agent = msgspec.structs.replace(ALICE.agent, status=AgentStatus.INACTIVE)
+    decision = discovery.join(agent, Empty(), context(ALICE))
+
+    assert decision.presence == (ShowPresence(),)
+    assert "one that is not active may\nlook, and is not shown" in section("Join", DISCOVERY)
 
 
 @pytest.mark.parametrize("metadata", [{"a": 1}, {"status": "busy"}])
