@@ -132,8 +132,11 @@ class SocketDoor:
             raise Unauthorized("missing_credential", "Send an API key in the x-api-key header, or a session token.")
         now = self._hub.engine.clock()
 
+        # On the user socket a token is of just that agent; elsewhere an owner's key may stand for it.
+        acting_as = None if is_user_socket else handshake.agent_id
+
         def ask(tx: ReaderTx) -> list[Credential]:
-            return [auth.resolve(tx, secret, agent_id=handshake.agent_id, now=now) for secret in handshake.secrets]
+            return [auth.resolve(tx, secret, agent_id=acting_as, now=now) for secret in handshake.secrets]
 
         try:
             found = await self._hub.engine.read(ask)
@@ -143,7 +146,7 @@ class SocketDoor:
         first = found[0]
         if any(_who(other.identity) != _who(first.identity) for other in found[1:]):
             raise Forbidden("credentials_disagree", "Two credentials were sent that stand for different identities.")
-        if is_user_socket and handshake.agent_id is not None and not first.identity.agent_id:
+        if is_user_socket and handshake.agent_id not in {None, first.identity.agent_id}:
             raise Forbidden("wrong_agent", "This token is not that agent's.")
         return min(found, key=_expiry)
 

@@ -13,7 +13,7 @@ from channels.agents import Agent, PricingModel
 from channels.contacts import same_house
 from channels.documents import require_document
 from channels.errors import Conflict, Expired, Invalid, not_found
-from channels.handlers import Context, Decision, Insert, Limits, Mail, Save, Spend, Timer
+from channels.handlers import Broadcast, Context, Decision, Insert, Limits, Mail, Save, Spend, Timer
 from channels.ledger import fee_of, hold
 from channels.negotiation import NegotiationSession
 from channels.negotiation import Phase as NegotiationPhase
@@ -106,6 +106,7 @@ def open_task(facts: TaskOpening, request: OpenTask, context: Context) -> Decisi
             Timer(DEADLINE, task.topic, deadline),
             _announcement(task, client),
         ),
+        broadcasts=_told(facts.agreement, task),
     )
 
 
@@ -183,6 +184,14 @@ def _consumed(agreement: NegotiationSession | None, task: Task) -> tuple[Save, .
     if agreement is None:
         return ()
     return (Save("negotiation", agreement.id, agreement, msgspec.structs.replace(agreement, task_id=task.id)),)
+
+
+def _told(agreement: NegotiationSession | None, task: Task) -> tuple[Broadcast, ...]:
+    """What those who have joined the negotiation are told: their snapshot has a task_id now."""
+    if agreement is None:
+        return ()
+    told = {"session_id": agreement.id, "task_id": task.id}
+    return (Broadcast(f"negotiation:{agreement.id}", "agreement_used", told),)
 
 
 def _announcement(task: Task, client: Agent) -> Mail:

@@ -144,7 +144,7 @@ async def test_two_credentials_that_disagree_are_refused(doors: Doors, path: str
     assert await doors.refusal(query, path=path) == (403, "credentials_disagree")
 
 
-@pytest.mark.parametrize("path", [AGENT_PATHS[0], USER_PATHS[0]])
+@pytest.mark.parametrize("path", AGENT_PATHS)
 async def test_an_owners_key_acts_as_the_agent_that_it_names(doors: Doors, path: str) -> None:
     headers = {"x-api-key": doors.alice["api_key"]}
     for agent in (doors.anna, doors.albert):
@@ -154,7 +154,17 @@ async def test_an_owners_key_acts_as_the_agent_that_it_names(doors: Doors, path:
 async def test_a_session_for_an_owner_acts_as_the_agent_that_it_names(doors: Doors) -> None:
     token = doors.market.token(doors.alice["api_key"])
     query = f"vsn=2.0.0&token={token}&agent_id={doors.albert.id}"
-    assert await doors.whoami(query, path="/user_socket/websocket") == doors.albert.id
+    assert await doors.whoami(query) == doors.albert.id
+
+
+@pytest.mark.parametrize("path", USER_PATHS)
+async def test_the_user_socket_takes_a_token_of_just_the_agent_that_is_named(doors: Doors, path: str) -> None:
+    own = doors.market.token(doors.albert.api_key)
+    assert await doors.whoami(f"vsn=2.0.0&token={own}&agent_id={doors.albert.id}", path=path) == doors.albert.id
+
+    owners = doors.market.token(doors.alice["api_key"])
+    query = f"vsn=2.0.0&token={owners}&agent_id={doors.albert.id}"
+    assert await doors.refusal(query, path=path) == (403, "wrong_agent")
 
 
 @pytest.mark.parametrize("path", [*AGENT_PATHS, *USER_PATHS])
