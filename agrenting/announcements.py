@@ -6,16 +6,16 @@ The command line decides on the same database; a running server has to tell its 
 import msgspec
 
 from agrenting.db.transaction import WriterTx
-from channels.handlers import Broadcast
+from channels.handlers import Told
 
 
 class Announcement(msgspec.Struct, frozen=True):
-    """What a running server has to tell: broadcasts, and the socket ids and API keys whose sockets are closed.
+    """What a running server has to tell: broadcasts and changed ties; and whose sockets it closes, by socket id or key.
 
     Sockets of a dead key are closed whoever they act as: a user's key opens sockets of the user's agents too.
     """
 
-    broadcasts: tuple[Broadcast, ...] = ()
+    broadcasts: tuple[Told, ...] = ()
     disconnects: tuple[str, ...] = ()
     dead_keys: tuple[str, ...] = ()
 

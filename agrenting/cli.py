@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from agrenting import __version__, commands
+from agrenting import __version__, commands, contact_commands
 from agrenting.config import Settings, SettingsError, load_settings
 from agrenting.db.migrate import SchemaError
 from channels.errors import Refusal
@@ -88,11 +88,16 @@ def build_parser() -> argparse.ArgumentParser:
     serve = command(nouns, "serve", commands.serve, "migrate the data folder, then serve it until SIGTERM")
     serve.add_argument("--host", help="where to listen (default 127.0.0.1)")
     serve.add_argument("--port", type=int, help="the port (default 4000; 0: a free one)")
-    _add_demo(command(nouns, "demo", commands.demo, "watch two agents meet, bargain, work and get paid"))
+    _add_demo(command(nouns, "demo", commands.demo, "watch strangers ask for contact, bargain, work and get paid"))
     command(nouns, "config", commands.config, "print the settings in force")
     command(nouns, "migrate", commands.migrate_folder, "bring the data folder to this program's schema")
     command(nouns, "keygen", commands.keygen, "make an agent's signing key")
-    command(nouns, "doctor", commands.doctor, "recompute the books and print every difference")
+    command(
+        nouns,
+        "doctor",
+        commands.doctor,
+        "recompute the books, compare contacts from both sides, and print every difference",
+    )
     verify = command(nouns, "verify", commands.verify, "check receipts offline, with public keys alone")
     verify.add_argument(
         "files", nargs="+", metavar="FILE", help="a receipt, as `GET /api/v1/negotiations/{id}/receipt` gives it"
@@ -125,6 +130,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     deposit.add_argument("--idempotency-key", metavar="K", help="repeating it with the same key does nothing more")
     _add_registry(nouns, command)
+    _add_contacts(nouns, command)
     return parser
 
 
@@ -153,10 +159,24 @@ def _add_registry(nouns: Any, command: Callable[..., argparse.ArgumentParser]) -
         "create",
         commands.create_user,
         "make a user; its key is shown once",
-        positionals=[("handle", "1-40 of a-z, 0-9, - and _")],
+        positionals=[("handle", "3-40 of a-z, 0-9, ., - and _")],
     )
     user.add_argument("--org", metavar="NAME", help="the organisation that it joins")
     user.add_argument("--operator", action="store_true", help="it may run the marketplace")
+    command(
+        users,
+        "join",
+        contact_commands.join,
+        "make a user a member of an organisation; all members are contacts",
+        positionals=[("handle", "the user's handle"), ("organisation", "the organisation's name")],
+    )
+    command(
+        users,
+        "leave",
+        contact_commands.leave,
+        "end a user's membership, and the contacts that it made",
+        positionals=[("handle", "the user's handle")],
+    )
     agents = _noun(nouns, "agent", "agents")
     agent = command(
         agents,
@@ -193,3 +213,43 @@ def _add_registry(nouns: Any, command: Callable[..., argparse.ArgumentParser]) -
         "give a user or agent a new key; its old ones and their sessions die at once",
         positionals=[("handle", "the user's or agent's handle")],
     )
+
+
+def _add_contacts(nouns: Any, command: Callable[..., argparse.ArgumentParser]) -> None:
+    contact = _noun(nouns, "contact", "who may open negotiations and tasks with whom")
+    who = ("who", "the user or agent that acts, by its handle")
+    answers = ("other", "who has asked, by its handle")
+    other = ("other", "the other one, by its handle")
+    asked = command(contact, "request", contact_commands.request, "ask for contact", positionals=[who, other])
+    asked.add_argument("--message", metavar="TEXT", help="at most 500 characters")
+    approved = command(contact, "approve", contact_commands.approve, "approve a request", positionals=[who, answers])
+    approved.add_argument(
+        "--kind",
+        action="append",
+        default=[],
+        metavar="KIND",
+        help="the requester may open just these: negotiation, task, payment_channel, room, message",
+    )
+    approved.add_argument("--max-price", metavar="AMOUNT", help="of an offer, a held price or a deposit")
+    approved.add_argument("--max-open", type=int, metavar="N", help="sessions open at once")
+    approved.add_argument("--until", metavar="TIME", help="the contact ends then: 2030-01-31T12:00:00Z")
+    command(contact, "reject", contact_commands.reject, "reject a request", positionals=[who, answers])
+    command(contact, "cancel", contact_commands.cancel, "cancel a request of one's own", positionals=[who, other])
+    command(
+        contact,
+        "revoke",
+        contact_commands.revoke,
+        "end a contact: open negotiations and tasks that have not started end with it",
+        positionals=[who, other],
+    )
+    command(contact, "list", contact_commands.list_all, "list contacts, requests and blocks", positionals=[who])
+    blocked = command(
+        contact,
+        "block",
+        contact_commands.block,
+        "keep another away: it neither finds nor reaches the first one any more",
+        positionals=[who, other],
+    )
+    blocked.add_argument("--reason", metavar="TEXT", help="for one's own record")
+    blocked.add_argument("--until", metavar="TIME", help="the block ends then: 2030-01-31T12:00:00Z")
+    command(contact, "unblock", contact_commands.unblock, "end a block", positionals=[who, other])

@@ -14,7 +14,7 @@ from agrenting import auth, registry
 from agrenting.announcements import Announcement
 from agrenting.clock import system_clock, to_ms
 from agrenting.config import Settings
-from agrenting.db import agents, ledger, people, states
+from agrenting.db import agents, ledger, people, sides, states
 from agrenting.db.migrate import SchemaError, migrate
 from agrenting.db.transaction import WriterTx
 from agrenting.folder import Folder
@@ -113,11 +113,16 @@ def create_organisation(chosen: argparse.Namespace, settings: Settings) -> Answe
 def create_user(chosen: argparse.Namespace, settings: Settings) -> Answer:
     """Make a user."""
 
-    def change(tx: WriterTx, _market: Market) -> tuple[dict[str, Any], Announcement]:
-        user, key = registry.create_user(
-            tx, chosen.handle, organisation=chosen.org, is_operator=chosen.operator, now=system_clock()
+    def change(tx: WriterTx, market: Market) -> tuple[dict[str, Any], Announcement]:
+        user, key, told = registry.create_user(
+            tx,
+            chosen.handle,
+            organisation=chosen.org,
+            is_operator=chosen.operator,
+            now=system_clock(),
+            market=market,
         )
-        return {"id": user.id, "handle": user.handle, "api_key": key}, Announcement()
+        return {"id": user.id, "handle": user.handle, "api_key": key}, Announcement(told)
 
     return _made("User", Folder(settings).change(change))
 
@@ -139,7 +144,7 @@ def create_agent(chosen: argparse.Namespace, settings: Settings) -> Answer:
 
     def change(tx: WriterTx, market: Market) -> tuple[dict[str, Any], Announcement]:
         owner = registry.require_user(tx, chosen.owner)
-        agent, key = registry.create_agent(
+        agent, key, told = registry.create_agent(
             tx,
             owner,
             draft,
@@ -149,7 +154,7 @@ def create_agent(chosen: argparse.Namespace, settings: Settings) -> Answer:
             now=system_clock(),
             market=market,
         )
-        return {"id": agent.id, "handle": agent.handle, "api_key": key}, Announcement()
+        return {"id": agent.id, "handle": agent.handle, "api_key": key}, Announcement(told)
 
     return _made("Agent", Folder(settings).change(change))
 
@@ -267,11 +272,11 @@ def rotate_key(chosen: argparse.Namespace, settings: Settings) -> Answer:
 
 
 def doctor(_chosen: argparse.Namespace, settings: Settings) -> Answer:
-    """Recompute the books."""
+    """Recompute the books, and compare contacts from both sides."""
     if not settings.database_path.exists():
         raise CommandError(f"there is no database in {settings.folder}; name a data folder with --data-dir")
     with Folder(settings).transaction() as tx:
-        differences = ledger.doctor(tx)
+        differences = [*ledger.doctor(tx), *sides.doctor(tx)]
         summary = ledger.summary(tx)
     fields = {"ok": not differences, "differences": differences, "summary": summary}
     if differences:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
+import structlog
 
 from agrenting import auth
 from agrenting.clock import Clock
@@ -19,13 +20,15 @@ from agrenting.db.database import Database
 from agrenting.db.questions import LOADERS, STATE_OF
 from agrenting.db.transaction import ReaderTx, WriterTx
 from agrenting.ids import new_id
-from channels.handlers import Access, Broadcast, Context, Decision, Handler, Market
+from channels.handlers import Access, Broadcast, Context, Decision, Handler, Market, Told
 from channels.identity import Identity
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
 Settled = Callable[["Done | None", Exception | None], None]
-Publish = Callable[[tuple[Broadcast, ...], str | None, Any], None]
+Publish = Callable[[tuple[Told, ...], str | None, Any], None]
 
 THE_HOUSE = Identity(kind="user", user_id="", handle="system", key_id="", scopes=frozenset())
 """Who acts where the clock alone does: timers, and the command line on the data folder."""
@@ -58,7 +61,18 @@ class Done(msgspec.Struct, frozen=True):
     """A decision that is durable, and all that has to be told of it."""
 
     decision: Decision
-    broadcasts: tuple[Broadcast, ...]
+    broadcasts: tuple[Told, ...]
+
+
+def decide(tx: WriterTx, command: Command, context: Context) -> Done:
+    """Inside a writing transaction: load, decide, save. Whoever calls has made sure who asks."""
+    handler = command.handler
+    loads = handler.loads
+    loaded = LOADERS[loads](tx, command.topic_id, command.request, context) if loads else None
+    decision = handler.decide(loaded, command.request, context)
+    store = STATE_OF.get(loads, "")
+    state_id = decision.state.id if decision.state is not None else ""
+    return Done(decision, carry_out(tx, decision, context, store=store, state_id=state_id))
 
 
 class Engine:
@@ -95,7 +109,7 @@ class Engine:
 
         def told(done: Done | None, error: Exception | None) -> None:
             if done is not None:
-                self.publish(done.broadcasts, command.sender.agent_id, command.socket)
+                self._publish(done.broadcasts, command.sender.agent_id, command.socket)
             settled(done, error)
 
         self.database.commits.submit(Unit(run, told))
@@ -103,14 +117,8 @@ class Engine:
     def decide(self, tx: WriterTx, command: Command) -> Done:
         """Inside a writing transaction: load, decide, save. For a unit that does more beside it, such as REST's."""
         context = self.context(command.sender, command.topic)
-        handler = command.handler
         auth.require_live(tx, command.sender, now=context.now)
-        loads = handler.loads
-        loaded = LOADERS[loads](tx, command.topic_id, command.request, context) if loads else None
-        decision = handler.decide(loaded, command.request, context)
-        store = STATE_OF.get(loads, "")
-        state_id = decision.state.id if decision.state is not None else ""
-        return Done(decision, carry_out(tx, decision, context, store=store, state_id=state_id))
+        return decide(tx, command, context)
 
     async def execute(self, command: Command) -> Decision:
         """Decide a command and wait until it is durable and published.
@@ -149,12 +157,19 @@ class Engine:
 
         return await self.database.read(ask)
 
+    def _publish(self, told: tuple[Told, ...], sender_id: str | None, socket: Any) -> None:
+        """Tell what is durable. Should that fail, which is a bug, whoever waits for the answer gets it all the same."""
+        try:
+            self.publish(told, sender_id, socket)
+        except Exception:
+            log.exception("publish_failed", topics=[one.topic for one in told if isinstance(one, Broadcast)])
+
     async def read(self, question: Callable[[ReaderTx], T]) -> T:
         """Ask the database beside the writer."""
         return await self.database.read(question)
 
     async def change(
-        self, change: Callable[[WriterTx], tuple[T, tuple[Broadcast, ...]]], *, sender_id: str | None = None
+        self, change: Callable[[WriterTx], tuple[T, tuple[Told, ...]]], *, sender_id: str | None = None
     ) -> T:
         """Run a change that is more than one command; publish its broadcasts once it is durable, in order.
 
@@ -168,9 +183,9 @@ class Engine:
         """
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
-        def settled(outcome: tuple[T, tuple[Broadcast, ...]] | None, error: Exception | None) -> None:
+        def settled(outcome: tuple[T, tuple[Told, ...]] | None, error: Exception | None) -> None:
             if outcome is not None:
-                self.publish(outcome[1], sender_id, None)
+                self._publish(outcome[1], sender_id, None)
             if future.done():
                 return
             if outcome is None:

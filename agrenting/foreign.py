@@ -1,7 +1,10 @@
 """What other processes on the same database have done: the command line, while this server runs.
 
 SQLite says cheaply whether anybody else has committed. What they have decided they leave as announcements: broadcasts
-for our sockets, and socket ids to disconnect (a rotated key, a suspended agent).
+for our sockets, ties that have changed, and socket ids to disconnect (a rotated key, a suspended agent).
+
+An announcement is read later than it was decided, and this server may have decided about the same two meanwhile. So a
+tie is told as it stands when it is told, in its place among our own decisions, not as it was announced.
 """
 
 import asyncio
@@ -9,9 +12,12 @@ import asyncio
 import structlog
 
 from agrenting.announcements import decode
-from agrenting.db.transaction import ReaderTx, Row
+from agrenting.db import contacts
+from agrenting.db.commit import StorageUnavailable
+from agrenting.db.transaction import ReaderTx, Row, WriterTx
 from agrenting.engine import Engine
 from agrenting.hub import Hub
+from channels.handlers import Retied, Told
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +60,11 @@ class ForeignChanges:
         for number, body in await self._engine.read(self._news):
             self._told = number
             announcement = decode(body)
-            self._hub.publish(announcement.broadcasts, None, None)
+            try:
+                await self._publish(announcement.broadcasts)
+            except StorageUnavailable:
+                self._told = number - 1  # Nothing of it has been told.
+                raise
             for socket_id in announcement.disconnects:
                 self._hub.disconnect(socket_id)
             self._hub.disconnect_keys(announcement.dead_keys)
@@ -62,3 +72,18 @@ class ForeignChanges:
 
     def _news(self, tx: ReaderTx) -> list[Row]:
         return tx.all("SELECT id, body FROM announcements WHERE id > :told ORDER BY id", told=self._told)
+
+    async def _publish(self, announced: tuple[Told, ...]) -> None:
+        if any(isinstance(one, Retied) for one in announced):
+            await self._engine.change(lambda tx: (None, self._as_they_stand(tx, announced)))
+        else:
+            self._hub.publish(announced, None, None)
+
+    def _as_they_stand(self, tx: WriterTx, announced: tuple[Told, ...]) -> tuple[Told, ...]:
+        now = self._engine.clock()
+        return tuple(
+            Retied(one.a_id, one.b_id, contacts.tie(tx, one.a_id, one.b_id, now=now))
+            if isinstance(one, Retied)
+            else one
+            for one in announced
+        )

@@ -1,12 +1,13 @@
-"""The hub: who is connected, who listens to which topic, who is present there; broadcasts to subscribers.
+"""The hub: who is connected, who listens to which topic; and it tells them what has been decided.
 
-It decides nothing: rules are in `channels`, order and durability in the engine, frames in `connection.py`.
+It decides nothing: rules are in `channels`, order and durability in the engine, frames in `connection.py`, who is
+present on a topic and who sees whom there in `presences.py`.
 """
 
 import asyncio
 import random
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
 from functools import partial
 from typing import Any, Final
 
@@ -18,38 +19,20 @@ from agrenting.db import agents
 from agrenting.db.commit import Unit
 from agrenting.db.transaction import WriterTx
 from agrenting.engine import Engine
-from agrenting.ids import new_phx_ref, new_secret
 from agrenting.metrics import Metrics
+from agrenting.presences import Topic
 from agrenting.rates import Buckets, TokenBucket
 from channels import discovery
-from channels.contacts import Party
-from channels.handlers import Audience, Broadcast, ShowPresence, Track, UpdateMeta
+from channels.contacts import Tie
+from channels.handlers import KnowTies, Retied, ShowPresence, Told, Track, UpdateMeta
 from channels.identity import Identity
-from channels.presence import Diff, Presence, filter_diff
 from channels.routes import Route, Routes
-from channels.wire import Outgoing
 
 log = structlog.get_logger(__name__)
 
 SWEEP_S: Final = 1.0
 AGENT_RATE_FACTOR: Final = 4
 """An agent's buckets hold four sockets' worth."""
-
-PRESENCE_DIFF: Final = "presence_diff"
-PRESENCE_STATE: Final = "presence_state"
-
-
-class Topic:
-    """One topic that somebody listens to."""
-
-    __slots__ = ("name", "parties", "presence", "subscribers")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.subscribers: dict[Subscription, None] = {}
-        self.presence = Presence()
-        self.parties: dict[str, Party] = {}
-        """Who each presence is of, where not everybody sees everybody."""
 
 
 class Hub:
@@ -186,111 +169,90 @@ class Hub:
 
     def unsubscribe(self, subscription: Subscription | None) -> None:
         """A socket listens no more, and its presences leave."""
-        topic = self.topics.get(subscription.topic) if subscription is not None else None
-        if topic is None or subscription is None or subscription not in topic.subscribers:
+        topic = None if subscription is None else self._topic_of(subscription)
+        if topic is None or subscription is None:
             return
-        del topic.subscribers[subscription]
-        diff = topic.presence.untrack(subscription)
-        if diff is not None and not diff.is_empty:
-            self._tell_diff(topic, diff)
-            for key in diff.leaves:
-                if key not in topic.presence:
-                    topic.parties.pop(key, None)
-                    self._note_gone(topic.name, key)
+        for key in topic.leave(subscription):
+            self._note_gone(topic.name, key)
         if not topic.subscribers:
             del self.topics[subscription.topic]
+        elif topic.ties_of(subscription.party.id) and not any(self._listening(topic, subscription.party.id)):
+            topic.forget_ties(subscription.party.id)
 
-    def publish(self, broadcasts: Iterable[Broadcast], sender_id: str | None, socket: Connection | None) -> None:
-        """Send broadcasts to their subscribers; each payload is encoded once."""
-        for broadcast in broadcasts:
-            topic = self.topics.get(broadcast.topic)
+    def publish(self, told: Iterable[Told], sender_id: str | None, socket: Connection | None) -> None:
+        """Tell what follows from one decision: broadcasts to their subscribers, and ties to who sees presences by them.
+
+        A decision may change a tie more than once, where one thing ends another: only its last word is shown.
+        """
+        said = tuple(told)
+        last = {frozenset((one.a_id, one.b_id)): one for one in said if isinstance(one, Retied)}
+        for one in said:
+            if isinstance(one, Retied):
+                if one is last[frozenset((one.a_id, one.b_id))]:
+                    self._retie(one.a_id, one.b_id, one.tie)
+                    self._retie(one.b_id, one.a_id, one.tie.mirrored)
+                continue
+            topic = self.topics.get(one.topic)
             if topic is not None:
-                self._publish(topic, broadcast, sender_id, socket)
+                topic.publish(one, sender_id, socket)
 
-    def _publish(self, topic: Topic, broadcast: Broadcast, sender_id: str | None, socket: Connection | None) -> None:
-        outgoing = Outgoing(broadcast.topic, broadcast.event, broadcast.payload)
-        audience = broadcast.audience
-        about = topic.parties.get(broadcast.about) if broadcast.about is not None else None
-        for subscription in list(topic.subscribers):
-            connection = subscription.connection
-            if audience is Audience.OTHER_SOCKETS and connection is socket:
-                continue
-            if audience is Audience.OTHER_AGENTS and connection.identity.agent_id == sender_id:
-                continue
-            visible = subscription.route.visible
-            if broadcast.about is not None and visible and (about is None or not visible(subscription.party, about)):
-                continue
-            connection.send(outgoing.frame_for(connection.vsn, subscription.join_ref))
+    def _topic_of(self, subscription: Subscription) -> Topic | None:
+        """The topic that a subscription is still one of."""
+        topic = self.topics.get(subscription.topic)
+        return topic if topic is not None and subscription in topic.subscribers else None
+
+    def _listening(self, topic: Topic, entity_id: str) -> Iterator[Subscription]:
+        """The sockets of an agent or a user that listen to a topic, found one by one: it may have thousands."""
+        for connection in self._connections_of(entity_id):
+            joined = connection.session.joined.get(topic.name)
+            if joined is not None and joined.subscription in topic.subscribers:
+                yield joined.subscription
+
+    def _connections_of(self, entity_id: str) -> Iterator[Connection]:
+        for socket_id in (f"agent_socket:{entity_id}", f"user_socket:{entity_id}"):
+            yield from self._by_socket_id.get(socket_id, ())
 
     # Presence.
 
-    def change_presence(self, subscription: Subscription, changes: Iterable[Track | ShowPresence | UpdateMeta]) -> None:
-        """Track, show or update presences; a socket that tracks one is first pushed the whole state."""
+    def change_presence(
+        self, subscription: Subscription, changes: Iterable[KnowTies | Track | ShowPresence | UpdateMeta]
+    ) -> None:
+        """Track, show or update presences, and know by which ties they are shown.
+
+        A socket that tracks one is first pushed the whole state.
+        """
         for change in changes:
+            if isinstance(change, UpdateMeta):
+                self.update_presence(change, subscription)
+                continue
+            topic = self._topic_of(subscription)
+            if topic is None:
+                continue
             match change:
+                case KnowTies():
+                    topic.know(subscription, change.ties, self._listening(topic, subscription.party.id))
                 case Track():
-                    self._track(subscription, change)
+                    topic.track(subscription, change)
                 case ShowPresence():
-                    self._show(subscription)
-                case UpdateMeta():
-                    self.update_presence(change, subscription)
-
-    def _show(self, subscription: Subscription) -> None:
-        topic = self.topics.get(subscription.topic)
-        if topic is None or subscription not in topic.subscribers:
-            return
-        state = topic.presence.state(self._seer(topic, subscription))
-        pushed = Outgoing(topic.name, PRESENCE_STATE, state)
-        connection = subscription.connection
-        connection.send(pushed.frame_for(connection.vsn, subscription.join_ref))
-
-    def _track(self, subscription: Subscription, track: Track) -> None:
-        topic = self.topics.get(subscription.topic)
-        if topic is None or subscription not in topic.subscribers:
-            return
-        key = track.key if track.key is not None else new_secret("presence")
-        if track.party is not None:
-            topic.parties[key] = track.party
-        diff = topic.presence.track(key, subscription, track.meta, new_phx_ref())
-        self._show(subscription)
-        self._tell_diff(topic, diff)
+                    topic.show(subscription)
 
     def update_presence(self, change: UpdateMeta, subscription: Subscription | None) -> None:
         """Replace or merge the metas of one socket's presences, or of all of an agent's."""
         topic = self.topics.get(change.topic)
-        if topic is None:
-            return
-        for owner in list(topic.subscribers):
-            if change.agent_id is None:
-                is_meant = owner is subscription
-            else:
-                is_meant = owner.connection.identity.agent_id == change.agent_id
-            if not is_meant:
-                continue
-            for key, meta in topic.presence.owned(owner):
-                after = {**meta, **change.meta} if change.merge else change.meta
-                self._tell_diff(topic, topic.presence.update(owner, key, after, new_phx_ref()))
+        if topic is not None:
+            topic.update(change, subscription)
 
-    def _seer(self, topic: Topic, subscription: Subscription) -> Callable[[str], bool]:
-        visible = subscription.route.visible
-
-        def sees(key: str) -> bool:
-            party = topic.parties.get(key)
-            return visible is None or party is None or visible(subscription.party, party)
-
-        return sees
-
-    def _tell_diff(self, topic: Topic, diff: Diff) -> None:
-        whole = Outgoing(topic.name, PRESENCE_DIFF, diff)
-        for subscription in list(topic.subscribers):
-            connection, seen = subscription.connection, whole
-            if subscription.route.visible is not None:
-                part = filter_diff(diff, self._seer(topic, subscription))
-                if part.is_empty:
-                    continue
-                if part is not diff:
-                    seen = Outgoing(topic.name, PRESENCE_DIFF, part)
-            connection.send(seen.frame_for(connection.vsn, subscription.join_ref))
+    def _retie(self, viewer_id: str, subject_id: str, tie: Tie) -> None:
+        """The tie of one entity to another is now this: whatever it watches shows it or hides it."""
+        names = {
+            name: None
+            for connection in self._connections_of(viewer_id)
+            for name, joined in connection.session.joined.items()
+            if joined.subscription.route.visible is not None
+        }
+        for name in names:
+            topic = self.topics[name]
+            topic.retie(list(self._listening(topic, viewer_id)), subject_id, tie)
 
     def join_came_to_nothing(self, topic: str, identity: Identity) -> None:
         """A join was decided for a socket that is gone: whoever it made present is not."""

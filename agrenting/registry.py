@@ -3,14 +3,16 @@
 from datetime import datetime
 
 from agrenting import auth
-from agrenting.db import agents, ledger, people
+from agrenting.db import agents, contacts, ledger, people
 from agrenting.db.people import Organisation, User
 from agrenting.db.transaction import Tx, WriterTx
 from agrenting.ids import new_id
+from agrenting.membership import befriend, befriend_members, house_context
 from channels import ledger as books
 from channels.agents import Agent
+from channels.contact_book import Origin
 from channels.errors import Conflict, Forbidden, Invalid, not_found
-from channels.handlers import Market
+from channels.handlers import Market, Told
 from channels.identity import Identity, normalise_handle, numbered_slug, parse_user_handle, slug_from_name
 from channels.registration import AgentDraft, parse_name, register
 
@@ -30,8 +32,8 @@ def create_organisation(tx: WriterTx, name: str, *, now: datetime) -> Organisati
 
 
 def create_user(
-    tx: WriterTx, handle: str, *, organisation: str | None, is_operator: bool, now: datetime
-) -> tuple[User, str]:
+    tx: WriterTx, handle: str, *, organisation: str | None, is_operator: bool, now: datetime, market: Market
+) -> tuple[User, str, tuple[Told, ...]]:
     """Make a user and its first key.
 
     Args:
@@ -39,17 +41,19 @@ def create_user(
         organisation: The name of an organisation that there is; None for none.
 
     Returns:
-        The user, and the key: shown once.
+        The user, the key: shown once, and what is told: the members of the organisation are its contacts.
 
     Raises:
-        Invalid: `invalid_handle`.
-        Conflict: `reserved_handle`, `handle_taken`.
+        Invalid: `invalid_handle`, `reserved_handle`, `profane_handle`.
+        Conflict: `handle_taken`.
         NotFound: `not_found`: no such organisation.
     """
+    organisation_id = None if organisation is None else require_organisation(tx, organisation).id
+    others = [] if organisation_id is None else people.members(tx, organisation_id)
     user = User(
         id=new_id(),
         handle=parse_user_handle(handle),
-        organisation_id=None if organisation is None else require_organisation(tx, organisation).id,
+        organisation_id=organisation_id,
         is_operator=is_operator,
         created_at=now,
     )
@@ -64,7 +68,7 @@ def create_user(
         is_operator=is_operator,
         now=now,
     )
-    return user, secret
+    return user, secret, befriend_members(tx, user, others, house_context(now=now, market=market))
 
 
 def create_agent(
@@ -77,7 +81,7 @@ def create_agent(
     maker: Identity | None,
     now: datetime,
     market: Market,
-) -> tuple[Agent, str]:
+) -> tuple[Agent, str, tuple[Told, ...]]:
     """Make an agent of `owner` and its key. The proof that the owner holds the public key is checked by who calls.
 
     Args:
@@ -86,7 +90,7 @@ def create_agent(
             counts against it too. None for the command line on the data folder.
 
     Returns:
-        The agent, and its key: shown once.
+        The agent, its key: shown once, and what is told: it and its owner are contacts.
 
     Raises:
         Invalid, Forbidden, Conflict: What `register` refuses, `handle_taken`, `public_key_taken`.
@@ -122,15 +126,17 @@ def create_agent(
         max_amount=None if maker_key is None else maker_key.max_amount,
         max_amount_per_day=None if maker_key is None else maker_key.max_amount_per_day,
     )
-    return agent, secret
+    context = house_context(now=now, market=market)
+    told = befriend(tx, contacts.of_user(owner), contacts.of_agent(agent), Origin.OWNER, context)
+    return agent, secret, told
 
 
 def free_handle(tx: Tx, owner: User, name: str) -> str:
     """`owner/slug` from an agent's name, with a number behind it where the owner has that one already.
 
     Raises:
-        Invalid: `invalid_handle`.
-        Conflict: `reserved_handle`, or `handle_taken` after a hundred tries.
+        Invalid: `invalid_handle`, `reserved_handle`, `profane_handle`.
+        Conflict: `handle_taken`, after a hundred tries.
     """
     slug = slug_from_name(name)
     for number in range(1, SLUG_TRIES + 1):

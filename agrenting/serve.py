@@ -97,11 +97,12 @@ def configure_logs(settings: Settings) -> None:
 def first_operator_key(settings: Settings) -> str | None:
     """At the first start, make the operator; its key is shown this once. None at every later start."""
 
-    def make(tx: WriterTx, _market: Market) -> tuple[str | None, Announcement]:
+    def make(tx: WriterTx, market: Market) -> tuple[str | None, Announcement]:
         if people.has_operator(tx):
             return None, Announcement()
-        handle = FIRST_OPERATOR
-        _user, key = registry.create_user(tx, handle, organisation=None, is_operator=True, now=system_clock())
+        _user, key, _told = registry.create_user(
+            tx, FIRST_OPERATOR, organisation=None, is_operator=True, now=system_clock(), market=market
+        )
         return key, Announcement()
 
     return Folder(settings).change(make)

@@ -22,6 +22,7 @@ from agrenting.metrics import Metrics
 from agrenting.sockets import SocketDoor
 from agrenting.timers import Timers
 from channels.handlers import Market
+from channels.profanity import is_profane
 from channels.routes import BadTopicModule, Routes
 from crypto import public_key_of
 
@@ -56,6 +57,7 @@ class Server:
         settings = self.settings
         settings.folder.mkdir(parents=True, exist_ok=True)
         await asyncio.to_thread(migrate, settings.database_path)
+        await asyncio.to_thread(is_profane, "")  # Loads its words now, and not while a first change waits for it.
         self.server_key = server_key(settings.server_key_path)
         self.public_key = public_key_of(self.server_key)
         self.database = Database(

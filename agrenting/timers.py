@@ -10,12 +10,10 @@ from datetime import timedelta
 import structlog
 
 from agrenting.clock import from_ms, to_ms
-from agrenting.db import states
-from agrenting.db.changes import carry_out, set_timer
-from agrenting.db.questions import STATE_OF
+from agrenting.db.changes import set_timer
 from agrenting.db.transaction import ReaderTx, WriterTx
-from agrenting.engine import THE_HOUSE, Engine
-from channels.handlers import Broadcast, Timer
+from agrenting.engine import THE_HOUSE, Command, Engine
+from channels.handlers import Empty, Timer, Told
 from channels.routes import Routes
 
 log = structlog.get_logger(__name__)
@@ -76,21 +74,15 @@ class Timers:
             log.exception("timer_failed", topic=topic, timer=kind)
             await self._engine.change(lambda tx: (None, self._put_off(tx, topic, kind)))
 
-    def _put_off(self, tx: WriterTx, topic: str, kind: str) -> tuple[Broadcast, ...]:
+    def _put_off(self, tx: WriterTx, topic: str, kind: str) -> tuple[Told, ...]:
         set_timer(tx, Timer(kind, topic, self._engine.clock() + timedelta(seconds=RETRY_AFTER_S)))
         return ()
 
-    def _decide(self, tx: WriterTx, topic: str, kind: str) -> tuple[Broadcast, ...]:
+    def _decide(self, tx: WriterTx, topic: str, kind: str) -> tuple[Told, ...]:
         row = tx.one("SELECT due_at FROM timers WHERE topic = :topic AND kind = :kind", topic=topic, kind=kind)
-        context = self._engine.context(THE_HOUSE, topic)
-        if row is None or from_ms(row[0]) > context.now:
+        if row is None or from_ms(row[0]) > self._engine.clock():
             return ()  # Disarmed or put off meanwhile.
         set_timer(tx, Timer(kind, topic, None))
-        route = self._routes.find(topic)
-        assert route is not None, "only our own topics arm timers"
-        store, topic_id = STATE_OF[route.join.loads], topic.partition(":")[2]
-        state = states.load(tx, store, topic_id)
-        if state is None:
-            return ()
-        decision = route.timers[kind](state, context)
-        return carry_out(tx, decision, context, store=store, state_id=topic_id)
+        clock = self._routes.clock(topic, kind)
+        command = Command(handler=clock, topic=topic, request=Empty(), sender=THE_HOUSE)
+        return self._engine.decide(tx, command).broadcasts

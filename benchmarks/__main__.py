@@ -5,7 +5,7 @@ import os
 
 import uvloop
 
-from benchmarks import measures
+from benchmarks import directory, measures
 from benchmarks.commits import commit
 from benchmarks.measures import Effort, Result
 from benchmarks.servers import LOAD_CPU, pin
@@ -16,6 +16,7 @@ MEASURES = {
     "fanout": measures.fanout,
     "memory": measures.memory,
     "commit": commit,
+    "directory": directory.search,
 }
 WHOLE, QUICK = Effort(seconds=3.0, rounds=3), Effort(seconds=1.0, rounds=1)
 

@@ -90,6 +90,11 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
         return self.status is AgentStatus.ACTIVE
 
     @property
+    def is_hidden(self) -> bool:
+        """Whether it is as if it did not exist for all strangers, by its handle too: a draft, or banned."""
+        return self.status is AgentStatus.DRAFT or self.status is AgentStatus.BANNED
+
+    @property
     def party(self) -> Party:
         """What the relation to another entity rests on."""
         return Party(

@@ -17,7 +17,7 @@ import msgspec
 
 from channels import negotiation, task
 from channels.agents import Agent, Capability
-from channels.contacts import Party, is_present_to, needs_contact
+from channels.contacts import Party, Tie, Ties, is_present_to, needs_contact
 from channels.documents import is_same_document, require_document
 from channels.errors import Invalid
 from channels.fields import CAPABILITY_NAME, invalid_payload, parse_capability_names, parse_tags
@@ -29,6 +29,7 @@ from channels.handlers import (
     Decision,
     Empty,
     Handler,
+    KnowTies,
     NotePresence,
     ShowPresence,
     Track,
@@ -125,11 +126,24 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Hit(msgspec.Struct, frozen=True, kw_only=True):
-    """One found agent. `price` in minor units is that of the asked capability; None where it cannot be hired for it."""
+    """One found agent.
+
+    Args:
+        price: Of the asked capability, in minor units; None where it cannot be hired for it.
+        tie: Of who asked towards it.
+    """
 
     agent: Agent
     status: str
     price: int | None
+    tie: Tie
+
+
+class Arrival(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent that joins, and its ties, by which it is shown who is present."""
+
+    agent: Agent
+    ties: Ties
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,7 +159,7 @@ def access(sender: Identity, topic_id: str) -> None:
     sender.require_agent()
 
 
-def join(agent: Agent, request: Empty, context: Context) -> Decision:
+def join(arrival: Arrival, request: Empty, context: Context) -> Decision:
     """Show the agent as present to those who may see it. Who else is present comes as `presence_state`.
 
     One that is not active may look, and is not shown: nobody finds it. So its owner's activating it shows it once it
@@ -154,6 +168,7 @@ def join(agent: Agent, request: Empty, context: Context) -> Decision:
     Raises:
         Forbidden: `agent_required`.
     """
+    agent, knows = arrival.agent, KnowTies(arrival.ties)
     reply = {
         "agent_id": agent.id,
         "currency": context.market.currency,
@@ -161,7 +176,7 @@ def join(agent: Agent, request: Empty, context: Context) -> Decision:
         "signing_domain": context.market.signing_domain,
     }
     if not agent.is_active:
-        return Decision(reply=reply, presence=(ShowPresence(),))
+        return Decision(reply=reply, presence=(knows, ShowPresence()))
     meta = {
         "status": "online",
         "name": agent.name,
@@ -173,7 +188,7 @@ def join(agent: Agent, request: Empty, context: Context) -> Decision:
     return Decision(
         reply=reply,
         changes=(NotePresence(agent.id, "online"),),
-        presence=(Track(meta, key=agent.id, party=agent.party),),
+        presence=(knows, Track(meta, key=agent.id, party=agent.party)),
     )
 
 
@@ -323,8 +338,8 @@ def hit_payload(hit: Hit, viewer: Party) -> dict[str, Any]:
         "status": hit.status,
         "tags": agent.tags,
         "metadata": agent.metadata,
-        "is_contact": False,  # There are no contacts yet: strangers stay strangers (channels/contacts.py).
-        "contact_required": needs_contact(viewer, agent.party),
+        "is_contact": hit.tie.is_contact,
+        "contact_required": needs_contact(viewer, agent.party, hit.tie),
     }
 
 
@@ -372,7 +387,7 @@ def _invalid_cursor() -> Invalid:
 
 ACCESS = access
 VISIBLE = is_present_to
-JOIN = Handler(Empty, join, loads="agent", access=Access.WRITE, scope="discover")
+JOIN = Handler(Empty, join, loads="arrival", access=Access.WRITE, scope="discover")
 HANDLERS = {
     "discover": Handler(Discover, discover, loads="discovery", access=Access.READ, scope="discover", rate="discovery"),
     "update_metadata": Handler(UpdateMetadata, update_metadata, loads="agent", access=Access.WRITE, scope="discover"),

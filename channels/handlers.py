@@ -7,7 +7,8 @@ A topic module exports four names:
     JOIN      a Handler that answers a join
     HANDLERS  event name → Handler
 
-and, where the clock alone changes its states, TIMERS: timer kind → (state, context) → Decision.
+and, where the clock alone changes its states, TIMERS: timer kind → (state, context) → Decision. What has no topic of
+its own has its clocks in routes.py.
 
 A handler is a pure function `(loaded, request, context) → Decision`. What `loaded` is, `Handler.loads` says: the name
 of a loader that the server has ("negotiation": the session of the topic's id; "opening": what a new session rests
@@ -22,7 +23,7 @@ from typing import Any, Final
 
 import msgspec
 
-from channels.contacts import Party
+from channels.contacts import Party, Tie, Ties
 from channels.identity import Identity
 from channels.ledger import Entry
 
@@ -49,6 +50,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     tags_max: int = 16
     tag_chars_max: int = 16
     challenge_ttl_s: int = 600
+    contact_message_chars_max: int = 500
+    contact_request_ttl_s: int = 2_592_000
+    contact_requests_pending_max: int = 10
+    contact_requests_per_hour_max: int = 60
+    block_reason_chars_max: int = 500
 
 
 class Market(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,7 +105,7 @@ class Push(msgspec.Struct, frozen=True):
     payload: Any
 
 
-class Broadcast(msgspec.Struct, frozen=True):
+class Broadcast(msgspec.Struct, frozen=True, tag=True):
     """An event to the subscribers of a topic, sent only once what it tells of is durable.
 
     `about`, an agent id, narrows it to the subscribers who may see that agent.
@@ -112,10 +118,34 @@ class Broadcast(msgspec.Struct, frozen=True):
     about: str | None = None
 
 
+class Retied(msgspec.Struct, frozen=True, tag=True):
+    """The tie of two entities has changed: who watches presences sees from now on what the new one allows.
+
+    Args:
+        a_id, b_id: The two.
+        tie: Of a towards b.
+    """
+
+    a_id: str
+    b_id: str
+    tie: Tie
+
+
+Told = Broadcast | Retied
+"""What the sockets of every process are told of a decision, in the order of the decisions."""
+
+
+class KnowTies(msgspec.Struct, frozen=True):
+    """The sending socket's agent has these ties to others, by which presences on its topic are shown to it."""
+
+    ties: Ties
+
+
 class Track(msgspec.Struct, frozen=True):
     """Track a presence of the sending socket on its topic.
 
-    `key` None means a unique one. `party` is who it is of, where the topic shows presences to some only.
+    `key` None means a unique one. `party` is who it is of, where the topic shows presences to some only: its id is the
+    key then.
     """
 
     meta: dict[str, Any]
@@ -226,7 +256,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         reply: The response, any JSON value, a struct or bytes; NO_REPLY for none.
         is_error: The reply has status `error` though the event took effect.
         pushes: To the sending socket, after the reply.
-        broadcasts: To subscribers, once durable.
+        broadcasts: To subscribers, once durable; and ties that have changed.
         changes: Other things changed in the same transaction.
         presence: Presences tracked or updated, after the commit.
         stop: Ends the topic for the sender with `phx_close`, after the reply.
@@ -237,9 +267,9 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     reply: Any = msgspec.field(default_factory=dict[str, Any])
     is_error: bool = False
     pushes: tuple[Push, ...] = ()
-    broadcasts: tuple[Broadcast, ...] = ()
+    broadcasts: tuple[Told, ...] = ()
     changes: tuple[Change, ...] = ()
-    presence: tuple[Track | ShowPresence | UpdateMeta, ...] = ()
+    presence: tuple[KnowTies | Track | ShowPresence | UpdateMeta, ...] = ()
     stop: bool = False
     disconnect: str | None = None
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 
 from channels.agents import Agent, PricingModel
-from channels.contacts import same_house
+from channels.contacts import Kind, require_price_in_scope, same_house
 from channels.documents import require_document
 from channels.errors import Conflict, Expired, Invalid, not_found
 from channels.handlers import Broadcast, Context, Decision, Insert, Limits, Mail, Save, Spend, Timer
@@ -61,10 +61,10 @@ def open_task(facts: TaskOpening, request: OpenTask, context: Context) -> Decisi
     Raises:
         Invalid: `invalid_payload`, `deadline_out_of_range`, `same_agent`, `amount_out_of_range` with price_max.
         NotFound: `not_found`: of the provider, or the agreement.
-        Forbidden: `contact_required`.
-        Conflict: `agreement_used` with task_id, `agent_unavailable`, `capability_not_offered`, `agreement_mismatch`,
-            `negotiation_required`, `price_below_base` with base_price, `too_many_open`, `spend_cap_exceeded`; once
-            stored `insufficient_balance`.
+        Forbidden: `contact_required`, `contact_scope_exceeded`.
+        Conflict: `agreement_used` with task_id, `blocked_by_you`, `agent_unavailable`, `capability_not_offered`,
+            `agreement_mismatch`, `negotiation_required`, `price_below_base` with base_price, `too_many_open`,
+            `spend_cap_exceeded`; once stored `insufficient_balance`.
         Expired: `agreement_expired`.
     """
     limits, client = context.market.limits, facts.opening.client
@@ -72,11 +72,12 @@ def open_task(facts: TaskOpening, request: OpenTask, context: Context) -> Decisi
     require_document("input", request.input, bytes_max=limits.result_bytes_max)
     _require_unused(facts.agreement, request, client)
     deadline = _deadline(request.deadline, context.now, limits)
-    provider, list_price = require_counterpart(facts.opening, capability=request.capability, keys=False)
+    provider, list_price = require_counterpart(facts.opening, kind=Kind.TASK, capability=request.capability, keys=False)
     if request.max_price is None:
         price = _agreed_price(facts.agreement, request, client, context.now)
     else:
         price = _listed_price(provider, list_price=list_price, max_price=request.max_price, limits=limits)
+    require_price_in_scope(price, facts.opening.max_price)
     require_room(facts.opening.open_count, open_max=limits.tasks_open_max)
     context.sender.require_cap(price)
     fee = fee_of(price, fee_bps=context.market.fee_bps)

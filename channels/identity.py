@@ -1,8 +1,8 @@
 """Who asks, and the handles that people and agents are known by.
 
-A user's handle is one segment (`john`), an agent's is its owner's and a slug (`john/research-bot`). A leading `@` is
-accepted wherever a handle is given and never returned. Handles are unique, lower case and safe in a URL; the slug comes
-from the agent's name when it is made, and a later renaming keeps it.
+A user's handle is one segment (`john`), an agent's is its owner's and a slug (`john/research-bot`). One leading `@` and
+any case of letters are accepted wherever a handle is given; neither is ever returned. Handles are unique, lower case
+and safe in a URL. The slug comes from the agent's name when it is made, and a later renaming keeps it.
 """
 
 import re
@@ -13,6 +13,7 @@ import msgspec
 
 from channels.contacts import Party
 from channels.errors import Conflict, Forbidden, Invalid
+from channels.profanity import is_profane
 
 SCOPES: Final = (
     "agents:read",
@@ -32,10 +33,15 @@ AGENT_SCOPES: Final = SCOPES[:-1]
 """The scopes of an ordinary key: all but `admin`."""
 
 RESERVED: Final = frozenset(("thenvoi", "band", "agrenting", "admin", "support", "system", "official", "api", "root"))
-"""Handles and slugs that nobody may take, because they would speak for the house."""
+"""What no handle and no slug may be, with or without separators in it, because it would speak for the house."""
 
-SEGMENT: Final = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,38}[a-z0-9])?\Z")
-SEGMENT_CHARS_MAX: Final = 40
+SLUG_CHARS_MAX: Final = 64
+
+_USER: Final = r"[a-z0-9][a-z0-9._-]{1,38}[a-z0-9]"
+_SLUG: Final = rf"[a-z0-9](?:[a-z0-9-]{{0,{SLUG_CHARS_MAX - 2}}}[a-z0-9])?"
+_USER_HANDLE: Final = re.compile(_USER)
+_ANY_HANDLE: Final = re.compile(rf"{_USER}(?:/{_SLUG})?")
+_USER_FORM: Final = "3-40 of a-z, 0-9, ., - and _, with a letter or digit at both ends"
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,31 +126,40 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
             raise Forbidden("missing_scope", f"This key does not have the scope {scope}.", scope=scope)
 
 
-def parse_segment(text: str) -> str:
-    """A user's handle or an agent's slug: 1-40 of `a-z 0-9 _ -`, a letter or digit at both ends.
+def parse_user_handle(text: str) -> str:
+    """The handle that a new user is to have: 3-40 of `a-z 0-9 . _ -`, a letter or digit at both ends.
+
+    Args:
+        text: With or without `@`, in any case of letters.
 
     Raises:
-        Invalid: `invalid_handle`.
-        Conflict: `reserved_handle`.
+        Invalid: `invalid_handle`, `reserved_handle`, `profane_handle`.
     """
-    if not SEGMENT.match(text):
+    handle = normalise_handle(text)
+    if not _USER_HANDLE.fullmatch(handle):
+        raise Invalid("invalid_handle", f"A handle has {_USER_FORM}.")
+    return _presentable(handle)
+
+
+def parse_handle(text: str) -> str:
+    """A handle as somebody names an entity with it: a user's, or `owner/slug`.
+
+    Only the form is looked at: whether a handle is reserved or profane matters to who wants to have it.
+
+    Args:
+        text: With or without `@`, in any case of letters.
+
+    Raises:
+        Invalid: `invalid_handle`: nobody can have such a handle.
+    """
+    handle = normalise_handle(text)
+    if not _ANY_HANDLE.fullmatch(handle):
         raise Invalid(
             "invalid_handle",
-            f"A handle has 1-{SEGMENT_CHARS_MAX} of a-z, 0-9, - and _, with a letter or digit at both ends.",
+            f"A handle is `owner` or `owner/agent`, with or without @: the owner's has {_USER_FORM}; the agent's part"
+            f" has 1-{SLUG_CHARS_MAX} of a-z, 0-9 and -.",
         )
-    if text in RESERVED:
-        raise Conflict("reserved_handle", "This handle is reserved; choose another one.")
-    return text
-
-
-def parse_user_handle(text: str) -> str:
-    """A new user's handle, with or without `@`.
-
-    Raises:
-        Invalid: `invalid_handle`.
-        Conflict: `reserved_handle`.
-    """
-    return parse_segment(text.removeprefix("@"))
+    return handle
 
 
 def normalise_handle(text: str) -> str:
@@ -153,18 +168,30 @@ def normalise_handle(text: str) -> str:
 
 
 def slug_from_name(name: str) -> str:
-    """The slug of an agent's name: accents removed, lower case, every other run of characters one hyphen.
+    """The slug of an agent's name: accents removed, lower case, every other run of characters one hyphen, cut at 64.
 
     Raises:
-        Invalid: `invalid_handle`: nothing is left.
-        Conflict: `reserved_handle`.
+        Invalid: `invalid_handle`: nothing is left; `reserved_handle`, `profane_handle`.
     """
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-    slug = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:SEGMENT_CHARS_MAX].strip("-")
-    return parse_segment(slug)
+    slug = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:SLUG_CHARS_MAX].rstrip("-")
+    if not slug:
+        raise Invalid(
+            "invalid_handle", "A name must have a letter a-z or a digit: the agent's handle is made of those."
+        )
+    return _presentable(slug)
 
 
 def numbered_slug(slug: str, number: int) -> str:
     """The slug with a number behind it, for an owner whose other agent has the plain one: `bot-2`."""
     suffix = f"-{number}"
-    return slug[: SEGMENT_CHARS_MAX - len(suffix)].rstrip("-_") + suffix
+    return slug[: SLUG_CHARS_MAX - len(suffix)].rstrip("-") + suffix
+
+
+def _presentable(segment: str) -> str:
+    """A user's handle, or an agent's slug, that may be shown to everybody."""
+    if re.sub(r"[._-]", "", segment) in RESERVED:
+        raise Invalid("reserved_handle", f"{segment} is reserved; choose another handle or name.")
+    if is_profane(segment):
+        raise Invalid("profane_handle", f"{segment} reads as profanity; choose another handle or name.")
+    return segment

@@ -14,9 +14,9 @@ from typing import Any
 
 import msgspec
 
-from channels.errors import Forbidden, not_found
+from channels.errors import not_found
 from channels.handlers import Access, Context, Decision, Empty, Handler, Push
-from channels.identity import Identity
+from channels.own_topics import own_agent
 
 TOPIC = "messages:*"
 
@@ -65,16 +65,6 @@ def delivery(message: StoredMessage) -> dict[str, Any]:
     }
 
 
-def access(sender: Identity, topic_id: str) -> None:
-    """Only the agent itself.
-
-    Raises:
-        Forbidden: `unauthorized`.
-    """
-    if sender.agent_id != topic_id:
-        raise Forbidden("unauthorized", "A mailbox is its agent's own.")
-
-
 def join(undelivered: tuple[StoredMessage, ...], request: Empty, context: Context) -> Decision:
     """How many messages are undelivered; each follows as `new_message`, oldest first.
 
@@ -107,9 +97,9 @@ def acknowledge(message: StoredMessage | None, request: Acknowledge, context: Co
 
 
 def _require_own(context: Context) -> None:
-    access(context.sender, context.topic.partition(":")[2])
+    own_agent(context.sender, context.topic.partition(":")[2])
 
 
-ACCESS = access
+ACCESS = own_agent
 JOIN = Handler(Empty, join, loads="mailbox", access=Access.WRITE, scope="messages")
 HANDLERS = {"acknowledge": Handler(Acknowledge, acknowledge, loads="message", access=Access.WRITE, scope="messages")}

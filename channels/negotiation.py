@@ -8,7 +8,7 @@ Who may join: the session's client and provider. Ended sessions may be joined to
     open_negotiation ─► OPEN ──── accept, or an offer equal to the standing one ───► AGREED
                           ├────── reject ──────────────────────────────────────────► REJECTED
                           ├────── the clock ───────────────────────────────────────► EXPIRED
-                          └────── a ban of either agent ───────────────────────────► CANCELLED
+                          └────── a ban, a revoked contact ──────────────────────► CANCELLED
 
 Why sides alternate, and why only the answering side may accept: otherwise a client bids 1 and accepts the midpoint
 itself, binding the provider to a price it never saw. Each offer signs the digest of the offer it answers (the first one
@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 
 from channels.agents import PricingModel
+from channels.contacts import Kind, require_price_in_scope
 from channels.errors import Conflict, Expired, Invalid
 from channels.handlers import (
     Access,
@@ -118,12 +119,12 @@ def open_negotiation(opening: Opening, request: OpenNegotiation, context: Contex
     Raises:
         Invalid: `invalid_terms`, `same_agent`.
         NotFound: `not_found`.
-        Forbidden: `contact_required`.
-        Conflict: `public_key_required`, `agent_unavailable`, `capability_not_offered`, `pricing_model_fixed`,
-            `free_agent`, `too_many_open`.
+        Forbidden: `contact_required`, `contact_scope_exceeded`.
+        Conflict: `blocked_by_you`, `public_key_required`, `agent_unavailable`, `capability_not_offered`,
+            `pricing_model_fixed`, `free_agent`, `too_many_open`.
     """
     terms_digest = _terms_digest(request.terms, context.market)
-    provider, price = require_counterpart(opening, capability=request.capability, keys=True)
+    provider, price = require_counterpart(opening, kind=Kind.NEGOTIATION, capability=request.capability, keys=True)
     if provider.pricing_model is PricingModel.FIXED:
         raise Conflict("pricing_model_fixed", "This provider does not bargain; create a task at its list price.")
     if price == 0:
@@ -143,6 +144,7 @@ def open_negotiation(opening: Opening, request: OpenNegotiation, context: Contex
         capability=request.capability,
         base_max=price,
         max_offer=2 * price,
+        max_price=opening.max_price,
         max_rounds=limits.rounds_per_side_max,
         terms=request.terms,
         session_digest=digest(
@@ -202,6 +204,7 @@ def offer(session: NegotiationSession | None, request: MakeOffer, context: Conte
         NotFound: `not_found`.
         Conflict: `terminal_state`, `not_your_turn`, `stale_state`, `max_rounds_exceeded`, `spend_cap_exceeded`.
         Expired: `expired`.
+        Forbidden: `contact_scope_exceeded` with max_price.
         Invalid: `amount_out_of_range` with max_offer, `invalid_signature` with what was expected.
     """
     session = require_participant(session, context)
@@ -232,6 +235,7 @@ def offer(session: NegotiationSession | None, request: MakeOffer, context: Conte
         raise Invalid(
             "amount_out_of_range", f"An offer is between 1 and {session.max_offer}.", max_offer=session.max_offer
         )
+    require_price_in_scope(request.amount, session.max_price)
     if agent_id == session.client_agent_id:
         context.sender.require_cap(request.amount)
     message = offer_bytes(session, agent_id, request.amount, round_number, context.market)

@@ -42,6 +42,7 @@ class NegotiationSession(msgspec.Struct, frozen=True, kw_only=True):
         client_public_key, provider_public_key: The keys that sign here, as they were at the opening.
         base_max: The provider's list price in minor units, frozen at the opening.
         max_offer: The highest offer: 2 × base_max.
+        max_price: The highest offer that the contact of the two is for, where it is narrowed.
         session_digest: Of parties, capability, base_max and terms: what every signature rests on.
         amount: The agreed price in minor units.
         accepted_by: The agent whose `accept` made the agreement; None where equal offers met.
@@ -57,6 +58,7 @@ class NegotiationSession(msgspec.Struct, frozen=True, kw_only=True):
     base_max: int
     max_offer: int
     max_rounds: int
+    max_price: int | None = None
     terms: dict[str, Any] | None
     session_digest: str
     status: Phase = Phase.OPEN

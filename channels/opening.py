@@ -6,7 +6,7 @@ The facts are loaded in the transaction that opens, so nothing opens on what was
 import msgspec
 
 from channels.agents import Agent, require_active, require_public_key
-from channels.contacts import require_may_open
+from channels.contacts import NO_TIE, Kind, Tie, max_price_between, needs_contact, require_may_open
 from channels.errors import Conflict, Invalid, not_found
 
 
@@ -17,33 +17,47 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
         client: The hiring agent, who asks.
         provider: The hired agent; None where there is none that the client may know of.
         open_count: Negotiations, or unfinished tasks, that the pair has open.
+        tie: Of the client towards the provider.
+        open_of_all_kinds: Negotiations and unfinished tasks together; counted only where a scope bounds them.
     """
 
     client: Agent
     provider: Agent | None
     open_count: int
+    tie: Tie = NO_TIE
+    open_of_all_kinds: int = 0
+
+    @property
+    def max_price(self) -> int | None:
+        """The highest price that the contact of the two allows the client, in minor units; None: not narrowed."""
+        assert self.provider is not None, "asked once there is a provider"
+        return max_price_between(self.client.party, self.provider.party, self.tie)
 
 
-def require_counterpart(opening: Opening, *, capability: str, keys: bool) -> tuple[Agent, int]:
+def require_counterpart(opening: Opening, *, kind: Kind, capability: str, keys: bool) -> tuple[Agent, int]:
     """The provider and its list price, once all that does not depend on the kind of session is checked.
 
     Args:
         opening: The facts.
+        kind: What is opened.
         capability: What the provider is asked for.
         keys: Whether both need a signing key.
 
     Raises:
         NotFound: `not_found`.
         Invalid: `same_agent`.
-        Forbidden: `contact_required`.
-        Conflict: `public_key_required`, `agent_unavailable`, `capability_not_offered`.
+        Forbidden: `contact_required`, `contact_scope_exceeded`.
+        Conflict: `blocked_by_you`, `public_key_required`, `agent_unavailable`, `capability_not_offered`.
     """
     client, provider = opening.client, opening.provider
     if provider is None:
         raise not_found("agent")
     if provider.id == client.id:
         raise Invalid("same_agent", "An agent cannot hire itself; name another provider.")
-    require_may_open(client.party, provider.party)
+    a, b, tie = client.party, provider.party, opening.tie
+    if provider.is_hidden and needs_contact(a, b, tie):
+        raise not_found("agent")
+    require_may_open(a, b, tie, kind=kind, handle=provider.handle, open_count=opening.open_of_all_kinds)
     if keys:
         require_public_key(client)
         require_public_key(provider)

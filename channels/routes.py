@@ -6,12 +6,40 @@ from typing import Any, Final
 
 import msgspec
 
-from channels import discovery, messages, negotiation, task
-from channels.contacts import Party
-from channels.handlers import Context, Decision, Handler
+from channels import (
+    agent_contacts,
+    agent_control,
+    agent_rooms,
+    discovery,
+    messages,
+    negotiation,
+    task,
+    user_contacts,
+)
+from channels.contact_book import BLOCK_EXPIRES, CONTACT_EXPIRES, REQUEST_EXPIRES
+from channels.contact_requests import REQUEST_CLOCK
+from channels.contacts import Party, Tie
+from channels.handlers import Context, Decision, Empty, Handler
 from channels.identity import Identity
+from channels.revocation import BLOCK_CLOCK, CONTACT_CLOCK
 
-OURS: Final[tuple[ModuleType, ...]] = (discovery, negotiation, task, messages)
+OURS: Final[tuple[ModuleType, ...]] = (
+    discovery,
+    negotiation,
+    task,
+    messages,
+    agent_contacts,
+    user_contacts,
+    agent_control,
+    agent_rooms,
+)
+
+CLOCKS: Final[Mapping[str, Handler]] = {
+    REQUEST_EXPIRES: REQUEST_CLOCK,
+    CONTACT_EXPIRES: CONTACT_CLOCK,
+    BLOCK_EXPIRES: BLOCK_CLOCK,
+}
+"""Timer kind → what it does, for what has a timer and no topic of its own."""
 
 
 class BadTopicModule(Exception):
@@ -26,7 +54,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         access: Refuses who may not even try to join.
         join: Answers a join.
         handlers: Event name → Handler.
-        timers: Timer kind → (state, context) → Decision.
+        timers: Timer kind → what it does; it is given what a join is given.
         visible: Who sees whose presence here; None: everybody everybody's.
     """
 
@@ -34,8 +62,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     access: Callable[[Identity, str], None]
     join: Handler
     handlers: Mapping[str, Handler]
-    timers: Mapping[str, Callable[[Any, Context], Decision]]
-    visible: Callable[[Party, Party], bool] | None = None
+    timers: Mapping[str, Handler]
+    visible: Callable[[Party, Party, Tie], bool] | None = None
 
 
 class Routes:
@@ -62,6 +90,20 @@ class Routes:
             return whole
         prefix, colon, rest = topic.partition(":")
         return self._prefixes.get(prefix) if colon and rest else None
+
+    def clock(self, topic: str, kind: str) -> Handler:
+        """What a due timer does.
+
+        Raises:
+            KeyError: No timer of that kind is armed for such a topic.
+        """
+        own = CLOCKS.get(kind)
+        if own is not None:
+            return own
+        route = self.find(topic)
+        if route is None:
+            raise KeyError(kind)
+        return route.timers[kind]
 
     def _add(self, route: Route, name: str) -> None:
         is_prefix = route.pattern.endswith(":*")
@@ -90,6 +132,15 @@ def route_of(module: ModuleType) -> Route:
         access=module.ACCESS,
         join=module.JOIN,
         handlers=module.HANDLERS,
-        timers=getattr(module, "TIMERS", {}),
+        timers={kind: _clock(decide, module.JOIN.loads) for kind, decide in getattr(module, "TIMERS", {}).items()},
         visible=getattr(module, "VISIBLE", None),
     )
+
+
+def _clock(decide: Callable[[Any, Context], Decision], loads: str) -> Handler:
+    """A topic's timer as a handler: of a state that is gone there is nothing to decide."""
+
+    def run(state: Any, _nothing: Empty, context: Context) -> Decision:
+        return Decision() if state is None else decide(state, context)
+
+    return Handler(Empty, run, loads=loads)

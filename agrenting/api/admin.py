@@ -6,13 +6,14 @@ import msgspec
 
 from agrenting import registry
 from agrenting.api.answers import LedgerSummary, Movement, NewUser, UserAnswer
-from agrenting.api.bodies import MovementBody, NewOrganisationBody, NewUserBody
+from agrenting.api.bodies import MovementBody, NewOrganisationBody, NewUserBody, OrganisationBody
 from agrenting.api.call import Call, Outcome
 from agrenting.api.operation import CREATED, Callers, Noun
 from agrenting.api.paging import FIRST, PageQuery, decode_cursor, page_of
 from agrenting.db import ledger, people, states
 from agrenting.db.people import Organisation
 from agrenting.db.transaction import Tx, WriterTx
+from agrenting.membership import join_organisation, leave_organisation
 from agrenting.rails import MANUAL
 from channels.agents import Agent
 from channels.errors import Invalid, not_found
@@ -49,18 +50,51 @@ async def list_organisations(call: Call, query: PageQuery) -> object:
     status=CREATED,
     callers=Callers.OPERATOR,
     secrets=("api_key",),
-    errors={404: "not_found", 409: "handle_taken reserved_handle", 422: "invalid_handle"},
+    errors={404: "not_found", 409: "handle_taken", 422: "invalid_handle reserved_handle profane_handle"},
 )
 async def create_user(call: Call, body: NewUserBody) -> object:
     """Make a user, and its first key, which is shown this once."""
 
     def create(tx: WriterTx) -> Outcome:
-        user, api_key = registry.create_user(
-            tx, body.handle, organisation=body.organisation, is_operator=body.is_operator, now=call.now
+        user, api_key, told = registry.create_user(
+            tx,
+            body.handle,
+            organisation=body.organisation,
+            is_operator=body.is_operator,
+            now=call.now,
+            market=call.market,
         )
-        return Outcome(answer={**msgspec.structs.asdict(user), "api_key": api_key})
+        return Outcome(answer={**msgspec.structs.asdict(user), "api_key": api_key}, broadcasts=told)
 
     return await call.change(create)
+
+
+@NOUN.post(
+    "/admin/users/{id}/organisation",
+    answer=UserAnswer,
+    callers=Callers.OPERATOR,
+    errors={404: "not_found", 409: "already_member other_organisation no_organisation"},
+)
+async def move_user(call: Call, body: OrganisationBody) -> object:
+    """Make a user a member of an organisation; null: of none any more.
+
+    All members are contacts of each other; leaving ends the contacts that joining has made, and the user's agents are
+    shared with the others no more. Sockets of the user and its agents are disconnected, so that they come back as what
+    they are now.
+    """
+
+    def move(tx: WriterTx) -> Outcome:
+        user = people.user_by_id(tx, call.id)
+        if user is None:
+            raise not_found("user")
+        if body.organisation is None:
+            after, moved = leave_organisation(tx, user, now=call.now, market=call.market)
+        else:
+            organisation = registry.require_organisation(tx, body.organisation)
+            after, moved = join_organisation(tx, user, organisation, now=call.now, market=call.market)
+        return Outcome(answer=after, broadcasts=moved.told, disconnects=moved.disconnects)
+
+    return await call.change(move)
 
 
 @NOUN.get("/admin/users", answer=UserAnswer, callers=Callers.OPERATOR)

@@ -1,5 +1,6 @@
 """Agents: registered, changed and deleted by their owners, seen by others as `discover` shows them."""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -11,14 +12,15 @@ from agrenting.api.call import Call, Outcome
 from agrenting.api.operation import CREATED, Callers, Noun
 from agrenting.api.paging import FIRST, PageQuery, decode_cursor, page_of
 from agrenting.api.proofs import make_challenge, require_proof
-from agrenting.db import agents, people, states
+from agrenting.db import agents, contacts, people, states
 from agrenting.db.people import User
 from agrenting.db.transaction import ReaderTx, Tx, WriterTx
+from agrenting.membership import forget
 from channels import discovery
 from channels.agents import Agent
 from channels.contacts import is_discoverable_by
 from channels.errors import Conflict, Forbidden, not_found
-from channels.handlers import Audience, Broadcast, UpdateMeta
+from channels.handlers import Audience, Broadcast, Told, UpdateMeta
 from channels.identity import AGENT_SCOPES
 from channels.registration import revise
 
@@ -27,9 +29,10 @@ NAME = "agents"
 REGISTERS = {
     403: "operator_required not_a_member",
     404: "not_found",
-    409: "handle_taken reserved_handle public_key_taken",
+    409: "handle_taken public_key_taken",
     410: "challenge_expired",
-    422: "invalid_handle invalid_capability invalid_price invalid_public_key proof_required invalid_signature",
+    422: "invalid_handle reserved_handle profane_handle invalid_capability invalid_price invalid_public_key"
+    " proof_required invalid_signature",
 }
 
 
@@ -52,20 +55,12 @@ async def register_agent(call: Call, body: NewAgentBody) -> object:
     An operator may register it for another user (`owner`). A public key needs a proof: the bytes of kind `key.proof`
     over a challenge of the caller's, signed by that key.
     """
-    return await call.change(lambda tx: _register(call, tx, body))
 
+    def register(tx: WriterTx) -> Outcome:
+        agent, api_key, told = registered(call, tx, body)
+        return Outcome(answer={**msgspec.structs.asdict(agent_answer(agent)), "api_key": api_key}, broadcasts=told)
 
-@NOUN.post(
-    "/me/agents/register",
-    answer=NewAgent,
-    status=CREATED,
-    callers=Callers.USER,
-    secrets=("api_key",),
-    errors=REGISTERS,
-)
-async def register_own_agent(call: Call, body: NewAgentBody) -> object:
-    """Register an agent; another address of `POST /agents`."""
-    return await call.change(lambda tx: _register(call, tx, body))
+    return await call.change(register)
 
 
 @NOUN.get("/agents", answer=AgentAnswer, callers=Callers.USER, scopes=("agents:read",))
@@ -113,21 +108,38 @@ async def change_agent(call: Call, body: AgentPatchBody) -> object:
 )
 async def delete_agent(call: Call) -> object:
     """Delete an agent that has no money, no open negotiation and no unfinished task. What it did stays on record."""
-
-    def delete(tx: WriterTx) -> Outcome:
-        agent = _own_agent(call, tx)
-        if agents.is_in_use(tx, agent.id):
-            raise Conflict("agent_in_use", "This agent has money, an open negotiation or an unfinished task.")
-        people.delete_keys_of_agent(tx, agent.id, call.now)
-        agents.delete(tx, agent.id)
-        return Outcome(answer=Done("deleted"), disconnects=(f"agent_socket:{agent.id}",))
-
-    return await call.change(delete)
+    return await call.change(lambda tx: deleted(call, tx, lambda _: Done("deleted")))
 
 
-def _register(call: Call, tx: WriterTx, body: NewAgentBody) -> Outcome:
+def deleted(call: Call, tx: WriterTx, show: Callable[[Agent], Any]) -> Outcome:
+    """Delete the caller's agent of the id in the path.
+
+    Args:
+        call: By its owner.
+        tx: Of the change.
+        show: The agent that is gone, as it is answered.
+
+    Raises:
+        NotFound: `not_found`.
+        Conflict: `agent_in_use`.
+    """
+    agent = _own_agent(call, tx)
+    if agents.is_in_use(tx, agent.id):
+        raise Conflict("agent_in_use", "This agent has money, an open negotiation or an unfinished task.")
+    told = forget(tx, agent, call.server.engine.context(call.caller, f"agent_contacts:{agent.id}"))
+    people.delete_keys_of_agent(tx, agent.id, call.now)
+    agents.delete(tx, agent.id)
+    return Outcome(answer=show(agent), broadcasts=told, disconnects=(f"agent_socket:{agent.id}",))
+
+
+def registered(call: Call, tx: WriterTx, body: NewAgentBody) -> tuple[Agent, str, tuple[Told, ...]]:
+    """Register an agent of the caller's, or by an operator one of somebody else's: it, its key, and what is told.
+
+    Raises:
+        Refusal: What `registry.create_agent` and `require_proof` refuse; `operator_required`.
+    """
     owner, caller = _owner(call, tx, body), call.caller
-    agent, api_key = registry.create_agent(
+    agent, api_key, told = registry.create_agent(
         tx,
         owner,
         body,
@@ -138,7 +150,7 @@ def _register(call: Call, tx: WriterTx, body: NewAgentBody) -> Outcome:
         market=call.market,
     )
     require_proof(call, tx, public_key=agent.public_key, proof=body.proof, owner_id=owner.id, agent_id=None)
-    return Outcome(answer={**msgspec.structs.asdict(agent_answer(agent)), "api_key": api_key})
+    return agent, api_key, told
 
 
 def _owner(call: Call, tx: Tx, body: NewAgentBody) -> User:
@@ -191,8 +203,8 @@ def _shown(call: Call, tx: ReaderTx) -> Any:
     is_owner = caller.agent_id is None and agent.owner_id == caller.user_id
     if is_owner or caller.agent_id == agent.id or caller.is_operator:
         return agent_answer(agent)
-    viewer = caller.party
-    if not agent.is_active or not is_discoverable_by(viewer, agent.party):
+    viewer, tie = caller.party, contacts.tie(tx, caller.id, agent.id, now=call.now)
+    if not agent.is_active or not is_discoverable_by(viewer, agent.party, tie):
         raise not_found("agent")
-    hit = discovery.Hit(agent=agent, status=agents.presence_of(tx, agent.id), price=None)
+    hit = discovery.Hit(agent=agent, status=agents.presence_of(tx, agent.id), price=agent.base_price, tie=tie)
     return discovery.hit_payload(hit, viewer)

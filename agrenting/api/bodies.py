@@ -127,11 +127,17 @@ class NewOrganisationBody(msgspec.Struct, frozen=True, kw_only=True):
     name: str
 
 
+class OrganisationBody(msgspec.Struct, frozen=True, kw_only=True):
+    """The name of the organisation that a user is to be a member of; null for none."""
+
+    organisation: str | None
+
+
 class NewUserBody(msgspec.Struct, frozen=True, kw_only=True):
     """A new user.
 
     Args:
-        handle: 1-40 of a-z, 0-9, - and _, with or without `@`.
+        handle: 3-40 of a-z, 0-9, ., - and _, a letter or digit at both ends; with or without `@`.
         organisation: The name of one that there is.
         is_operator: Whether it may run the marketplace.
     """

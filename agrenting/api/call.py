@@ -15,7 +15,7 @@ from agrenting.api.idempotency import KeyedRequest, Replay
 from agrenting.api.operation import Operation
 from agrenting.db.transaction import ReaderTx, WriterTx
 from agrenting.engine import Command
-from channels.handlers import Broadcast, Handler, Market, UpdateMeta
+from channels.handlers import Handler, Market, Told, UpdateMeta
 from channels.identity import Identity
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     answer: Any
-    broadcasts: tuple[Broadcast, ...] = ()
+    broadcasts: tuple[Told, ...] = ()
     disconnects: tuple[str, ...] = ()
     dead_keys: tuple[str, ...] = ()
     presence: tuple[UpdateMeta, ...] = ()
@@ -57,7 +57,7 @@ class Call:
         server: Engine, hub, settings.
         operation: What was declared of this address.
         caller: Who asks; None where anybody may.
-        id_: The id in the path; empty where there is none.
+        id_: The id or the handle in the path; empty where there is none.
         accept: The media types that are asked for, lower case.
         keyed: The idempotency key, if one came.
     """
@@ -145,7 +145,7 @@ class Call:
             StorageUnavailable: The commit failed.
         """
 
-        def unit(tx: WriterTx) -> tuple[Outcome | Replay, tuple[Broadcast, ...]]:
+        def unit(tx: WriterTx) -> tuple[Outcome | Replay, tuple[Told, ...]]:
             now = self.now
             auth.require_live(tx, self.caller, now=now)
             replay = None if self._keyed is None else self._keyed.find(tx, now)
@@ -167,8 +167,7 @@ class Call:
     def _keep(self, tx: WriterTx, answer: Any, now: datetime) -> None:
         if self._keyed is None:
             return
-        secrets = self.operation.secrets
-        kept = {**answer, **dict.fromkeys(secrets)} if secrets else answer
+        kept = without(answer, self.operation.secrets)
         replay = Replay(self.operation.status, msgspec.json.encode({"data": kept}))
         self._keyed.keep(tx, replay, now=now, ttl_s=self.server.settings.idempotency_ttl_s)
 
@@ -181,3 +180,17 @@ class Call:
         for connection in list(hub.connections):
             if connection.identity.key_id in outcome.dead_keys:
                 hub.disconnect(connection.identity.socket_id)
+
+
+def without(answer: Any, secrets: tuple[str, ...]) -> Any:
+    """An answer whose secrets are null; a dot leads into what a field holds."""
+    if not secrets:
+        return answer
+    kept = dict(msgspec.to_builtins(answer))
+    for secret in secrets:
+        *path, name = secret.split(".")
+        holder = kept
+        for step in path:
+            holder = holder[step]
+        holder[name] = None
+    return kept

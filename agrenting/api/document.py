@@ -12,13 +12,21 @@ from typing import Any, Final, get_args
 import msgspec
 
 from agrenting import __version__
+from agrenting.api.contact_answers import RequestsMetadata
+from agrenting.api.contacts import RequestsQuery
+from agrenting.api.entity_answers import OwnAgentsMetadata
 from agrenting.api.errors import JSON
-from agrenting.api.operation import OK, Callers, Noun, Operation
-from agrenting.api.paging import PageMetadata
+from agrenting.api.offsets import OffsetMetadata, OffsetQuery
+from agrenting.api.operation import OK, PARAMETERS, Callers, Noun, Operation
+from agrenting.api.own_agents import OwnAgentsQuery
+from agrenting.api.paging import PageMetadata, PageQuery
 from agrenting.api.schemas import Error, Schemas
 
 OPENAPI: Final = "3.1.1"
-ID: Final = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+IN_PATH: Final = {
+    name: {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+    for name in PARAMETERS
+}
 IDEMPOTENCY_KEY: Final = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -59,13 +67,30 @@ MISSING_CALLER: Final[Mapping[Callers, str]] = {
 }
 
 
+METADATA: Final[Mapping[type[msgspec.Struct], type[msgspec.Struct]]] = {
+    RequestsQuery: RequestsMetadata,
+    OwnAgentsQuery: OwnAgentsMetadata,
+    OffsetQuery: OffsetMetadata,
+    PageQuery: PageMetadata,
+}
+"""How a page is asked for → what stands beside it; the first that fits."""
+
+
+def metadata_of(operation: Operation) -> type[msgspec.Struct] | None:
+    """The type of what stands beside the data; None where there is nothing."""
+    if operation.query is None:
+        return None
+    found = (told for asked, told in METADATA.items() if issubclass(operation.query, asked))
+    return next(found, PageMetadata if operation.is_page else None)
+
+
 def make_document(nouns: Sequence[Noun]) -> dict[str, Any]:
     """The whole document, as plain JSON values."""
     operations = [operation for noun in nouns for operation in noun.operations]
     schemas = Schemas(
         taken={operation.body for operation in operations if operation.body is not None},
         asked={operation.query for operation in operations if operation.query is not None},
-        told={type_ for operation in operations for type_ in answers_of(operation)} | {Error, PageMetadata},
+        told={type_ for operation in operations for type_ in answers_of(operation)} | {Error, *METADATA.values()},
     )
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
@@ -113,8 +138,8 @@ def _describe(operation: Operation, schemas: Schemas) -> dict[str, Any]:
 
 def _parameters(operation: Operation, schemas: Schemas) -> list[dict[str, Any]]:
     parameters: list[dict[str, Any]] = []
-    if "{id}" in operation.path:
-        parameters.append(ID)
+    if operation.parameter is not None:
+        parameters.append(IN_PATH[operation.parameter])
     if operation.query is not None:
         schema = schemas.of_query(operation.query)
         for name, field in schema["properties"].items():
@@ -146,7 +171,10 @@ def _good(operation: Operation, schemas: Schemas) -> dict[str, Any]:
         one = refs[0] if len(refs) == 1 else {"anyOf": refs}
         properties: dict[str, Any] = {"data": one}
         if operation.is_page:
-            properties = {"data": {"type": "array", "items": one}, "metadata": schemas.ref(PageMetadata)}
+            properties["data"] = {"type": "array", "items": one}
+        metadata = metadata_of(operation)
+        if metadata is not None:
+            properties["metadata"] = schemas.ref(metadata)
         content[JSON] = {
             "schema": {"type": "object", "properties": properties, "required": [*properties]},
         }

@@ -19,7 +19,7 @@ from agrenting.api.call import Call, Raw
 from agrenting.api.credentials import Headers, read_headers
 from agrenting.api.errors import JSON, Malformed, UnsupportedMediaType
 from agrenting.api.idempotency import HEADERS, InFlight, KeyedRequest, Replay, fingerprint_of, parse_key
-from agrenting.api.operation import Callers, Operation
+from agrenting.api.operation import Callers, Operation, as_pattern, as_route
 from agrenting.api.paging import Page
 from channels.errors import Forbidden, Invalid
 from channels.identity import Identity
@@ -53,8 +53,8 @@ class Door:
             return await self._serve(operation, request)
 
         route = HTTPRouteHandler(
-            operation.full_path.replace("{id}", "{id:str}"),
-            http_method=operation.method,  # type: ignore[arg-type] # The four that Noun declares.
+            as_route(operation.full_path),
+            http_method=operation.method,  # type: ignore[arg-type] # The five that Noun declares.
             status_code=operation.status,
             name=f"{operation.method} {operation.full_path}",
             include_in_schema=False,
@@ -78,7 +78,7 @@ class Door:
             self._server,
             operation,
             caller=caller,
-            id_=str(request.path_params.get("id", "")),
+            id_="" if operation.parameter is None else str(request.path_params[operation.parameter]).removeprefix("/"),
             accept=",".join(headers.get("accept", [])).lower(),
             keyed=keyed,
         )
@@ -109,10 +109,7 @@ class Addresses:
         self._methods: dict[str, set[str]] = {}
         for operation in operations:
             self._methods.setdefault(operation.full_path, set()).add(operation.method)
-        self._patterns = [
-            (re.compile(re.escape(path).replace(r"\{id\}", "[^/]+")), tuple(sorted(methods)))
-            for path, methods in self._methods.items()
-        ]
+        self._patterns = [(as_pattern(path), tuple(sorted(methods))) for path, methods in self._methods.items()]
 
     def methods(self, path: str) -> tuple[str, ...]:
         """The methods that a path answers, in order; none for an unknown one."""
@@ -125,7 +122,7 @@ class Addresses:
     def options_handlers(self) -> list[HTTPRouteHandler]:
         """Answers to OPTIONS, as to every other method that a path does not have; CORS has its own, before these."""
         return [
-            HTTPRouteHandler(path.replace("{id}", "{id:str}"), http_method="OPTIONS", include_in_schema=False)(_refuse)
+            HTTPRouteHandler(as_route(path), http_method="OPTIONS", include_in_schema=False)(_refuse)
             for path in self._methods
         ]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol
 
 from agrenting.api.answers import AgentAnswer, agent_answer
@@ -10,17 +11,18 @@ from agrenting.api.operation import Callers, Noun
 from agrenting.db import pages, people, states
 from agrenting.db.changes import carry_out
 from agrenting.db.transaction import WriterTx
+from agrenting.membership import forget
 from channels.agents import Agent
+from channels.ending import BANNED, cancel_negotiation, cancel_task
 from channels.errors import not_found
-from channels.handlers import Broadcast, Context, Decision
-from channels.moderation import cancel_negotiation, cancel_task
+from channels.handlers import Context, Decision, Told
 from channels.registration import ban, reinstate, suspend
 
 NOUN = Noun("moderation", "For operators: who may trade.")
 ERRORS = {404: "not_found", 409: "terminal_state invalid_transition"}
 ENDS: tuple[tuple[str, Callable[[Any, Context], Decision]], ...] = (
-    ("negotiation", cancel_negotiation),
-    ("task", cancel_task),
+    ("negotiation", partial(cancel_negotiation, reason=BANNED)),
+    ("task", partial(cancel_task, reason=BANNED)),
 )
 """Store of what an agent may have open → what a ban makes of it."""
 
@@ -50,14 +52,16 @@ async def ban_agent(call: Call) -> object:
     """Ban an agent for good.
 
     In the same transaction its open negotiations and unfinished tasks are cancelled, money that is held for them goes
-    back to the clients, and its keys are revoked. Its sockets are disconnected.
+    back to the clients, its contacts and pending contact requests end, and its keys are revoked. Its sockets are
+    disconnected.
     """
 
     def carry_out_ban(tx: WriterTx) -> Outcome:
         moved = _move(call, tx, ban)
         people.delete_keys_of_agent(tx, call.id, call.now)
-        told = tuple(broadcast for store, end in ENDS for broadcast in _end_all(call, tx, store, end))
-        return Outcome(answer=moved.answer, disconnects=moved.disconnects, broadcasts=told)
+        told = [one for store, end in ENDS for one in _end_all(call, tx, store, end)]
+        told += forget(tx, states.load(tx, "agent", call.id), call.server.engine.context(call.caller, ""))
+        return Outcome(answer=moved.answer, disconnects=moved.disconnects, broadcasts=tuple(told))
 
     return await call.change(carry_out_ban)
 
@@ -73,8 +77,8 @@ def _move(call: Call, tx: WriterTx, move: Move) -> Outcome:
     return Outcome(answer=agent_answer(after), disconnects=(f"agent_socket:{agent.id}",))
 
 
-def _end_all(call: Call, tx: WriterTx, store: str, end: Callable[[Any, Context], Decision]) -> list[Broadcast]:
-    told: list[Broadcast] = []
+def _end_all(call: Call, tx: WriterTx, store: str, end: Callable[[Any, Context], Decision]) -> list[Told]:
+    told: list[Told] = []
     for id_ in pages.open_of_agent(tx, store, call.id):
         context = call.server.engine.context(call.caller, f"{store}:{id_}")
         decision = end(states.load(tx, store, id_), context)

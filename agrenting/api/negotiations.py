@@ -41,10 +41,10 @@ class NegotiationsQuery(PageQuery, frozen=True, kw_only=True):
     callers=Callers.AGENT,
     scopes=SCOPES,
     errors={
-        403: "contact_required",
+        403: "contact_required contact_scope_exceeded",
         404: "not_found",
-        409: "public_key_required agent_unavailable capability_not_offered pricing_model_fixed free_agent"
-        " too_many_open",
+        409: "blocked_by_you public_key_required agent_unavailable capability_not_offered pricing_model_fixed"
+        " free_agent too_many_open",
         422: "same_agent invalid_terms",
     },
 )
@@ -89,6 +89,7 @@ async def read_negotiation(call: Call) -> object:
     callers=Callers.AGENT,
     scopes=SCOPES,
     errors={
+        403: "contact_scope_exceeded",
         404: "not_found",
         409: f"{ENDED} not_your_turn stale_state max_rounds_exceeded spend_cap_exceeded",
         410: "expired",

@@ -5,6 +5,7 @@ cannot say what the other does not do.
 """
 
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
 from typing import Any, Final, TypedDict, TypeVar, Unpack, get_type_hints
@@ -16,6 +17,8 @@ F = TypeVar("F", bound=Run)
 
 ROOT: Final = "/api/v1"
 OK, CREATED = 200, 201
+PARAMETERS: Final = {"id": ("{id:str}", "[^/]+"), "handle": ("{handle:path}", ".+")}
+"""What may stand in braces in a path: as it is routed to, and as it is matched. A handle may have a slash."""
 
 
 class Callers(Enum):
@@ -35,8 +38,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         run: Takes the call, and as `body` and `query` what its own annotations name; answers the data.
         noun: The heading that it stands under in the document.
-        method: GET, POST, PATCH or DELETE.
-        path: Below the root, with `{id}` for an id.
+        method: GET, POST, PUT, PATCH or DELETE.
+        path: Below the root, with `{id}` for an id, or `{handle}` at its end for a handle.
         callers: Who may call.
         scopes: What the caller's key must have.
         body: The type of the body; None for none.
@@ -44,7 +47,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         answer: The type of the data, or of an item on a page; a union where it depends; None where it is no JSON.
         status: Of a good answer.
         errors: Status → reasons, beside those that follow from all the rest.
-        secrets: Fields of the answer that are shown once, and null in a replay.
+        secrets: Fields of the answer that are shown once, and null in a replay; `a.b` is field b of what a holds.
         takes_key: Whether it takes an idempotency key.
         needs_key: Whether it is only served with one.
         rate: The class of its rate limit; `stream` counts bytes.
@@ -76,6 +79,11 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         return ROOT + self.path if self.is_rooted else self.path
 
     @property
+    def parameter(self) -> str | None:
+        """What stands in braces in the path; None where nothing does."""
+        return next((name for name in PARAMETERS if f"{{{name}}}" in self.path), None)
+
+    @property
     def name(self) -> str:
         """Unique among operations: the handler's name, and for another address of the same handler that too."""
         return self.run.__name__
@@ -95,6 +103,21 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         """One line, and what more there is to say."""
         summary, _, more = (inspect.getdoc(self.run) or "").partition("\n")
         return summary.rstrip("."), more.strip()
+
+
+def as_route(path: str) -> str:
+    """A path as Litestar routes to it."""
+    for name, (routed, _) in PARAMETERS.items():
+        path = path.replace(f"{{{name}}}", routed)
+    return path
+
+
+def as_pattern(path: str) -> re.Pattern[str]:
+    """What the paths of requests match that go to a path."""
+    pattern = re.escape(path)
+    for name, (_, matched) in PARAMETERS.items():
+        pattern = pattern.replace(re.escape(f"{{{name}}}"), matched)
+    return re.compile(pattern)
 
 
 class Declared(TypedDict, total=False):
@@ -133,6 +156,10 @@ class Noun:
     def post(self, path: str, **declared: Unpack[Declared]) -> Callable[[F], F]:
         """Declare what makes or does something; with a caller, it takes an idempotency key."""
         return self._declare("POST", path, declared)
+
+    def put(self, path: str, **declared: Unpack[Declared]) -> Callable[[F], F]:
+        """Declare what changes something that is always there."""
+        return self._declare("PUT", path, declared)
 
     def patch(self, path: str, **declared: Unpack[Declared]) -> Callable[[F], F]:
         """Declare what changes something."""

@@ -46,10 +46,10 @@ class PageMetadata(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """One page of a list, as it is answered: `data` and `metadata`."""
+    """What is answered as `data` and `metadata`: one page of a list, or of several."""
 
-    items: Sequence[Any]
-    metadata: PageMetadata
+    items: Any
+    metadata: Any
 
 
 def page_of(

@@ -7,6 +7,8 @@ from litestar.config.cors import CORSConfig
 from agrenting.api import (
     admin,
     agents,
+    contacts,
+    directory,
     discovery,
     health,
     keys,
@@ -15,6 +17,10 @@ from agrenting.api import (
     meta,
     moderation,
     negotiations,
+    own_agents,
+    own_contacts,
+    peers,
+    profile,
     reading,
     sessions,
     tasks,
@@ -29,9 +35,15 @@ if TYPE_CHECKING:
 NOUNS: Final[tuple[Noun, ...]] = (
     meta.NOUN,
     sessions.NOUN,
+    profile.NOUN,
     agents.NOUN,
+    own_agents.NOUN,
     keys.NOUN,
     discovery.NOUN,
+    directory.NOUN,
+    peers.NOUN,
+    contacts.NOUN,
+    own_contacts.NOUN,
     negotiations.NOUN,
     tasks.NOUN,
     messages.NOUN,
@@ -76,7 +88,7 @@ def cors_of(allowed_origins: tuple[str, ...]) -> CORSConfig | None:
         return None
     return CORSConfig(
         allow_origins=[*allowed_origins],
-        allow_methods=["GET", "POST", "PATCH", "DELETE"],
+        allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
         allow_headers=[*ALLOWED_HEADERS],
         expose_headers=[*EXPOSED_HEADERS],
     )

@@ -75,10 +75,10 @@ class ChunksQuery(msgspec.Struct, frozen=True, kw_only=True):
     callers=Callers.AGENT,
     scopes=SCOPES,
     errors={
-        403: "contact_required",
+        403: "contact_required contact_scope_exceeded",
         404: "not_found",
-        409: "agreement_used agent_unavailable capability_not_offered agreement_mismatch negotiation_required"
-        " price_below_base too_many_open spend_cap_exceeded insufficient_balance",
+        409: "agreement_used blocked_by_you agent_unavailable capability_not_offered agreement_mismatch"
+        " negotiation_required price_below_base too_many_open spend_cap_exceeded insufficient_balance",
         410: "agreement_expired",
         422: "deadline_out_of_range same_agent amount_out_of_range invalid_amount",
     },

@@ -6,13 +6,16 @@ import msgspec
 
 from agrenting.clock import to_ms
 from agrenting.db.transaction import Row, Tx, WriterTx
-from channels.agents import Agent, AgentStatus
+from channels.agents import REPUTATION_MAX_CENTI, Agent, AgentStatus
 from channels.errors import Conflict
 
 NO_PRICE: Final = 2**62
 """Stands for no price in the order of listings: after every real one."""
 
 OFFLINE: Final = "offline"
+
+NUMBER_BITS: Final = 40
+"""Bits of a place that hold the agent's number; those above, how far its reputation is from the best."""
 
 
 def _encode(agent: Agent) -> str:
@@ -33,8 +36,9 @@ def insert(tx: WriterTx, agent: Agent) -> None:
         raise Conflict("handle_taken", "Another agent has this handle; choose another name.", handle=agent.handle)
     tx.run(
         "INSERT INTO agents (id, owner_id, handle, status, organisation_id, is_global, is_findable, public_key,"
-        " presence, version, state, created_at) VALUES (:id, :owner_id, :handle, :status, :organisation_id, :is_global,"
-        " :is_findable, :public_key, 'offline', 1, :state, :created_at)",
+        " presence, version, state, created_at, number, place) SELECT :id, :owner_id, :handle, :status,"
+        " :organisation_id, :is_global, :is_findable, :public_key, 'offline', 1, :state, :created_at,"
+        " coalesce(max(number), 0) + 1, 0 FROM agents",
         id=agent.id,
         owner_id=agent.owner_id,
         state=_encode(agent),
@@ -48,17 +52,25 @@ def insert(tx: WriterTx, agent: Agent) -> None:
 def index(tx: WriterTx, agent: Agent) -> None:
     """Bring columns, listings, tags and text up to what the agent now is. Whether it is online stays as it was."""
     require_free_key(tx, agent)
+    row = tx.one("SELECT presence, number FROM agents WHERE id = :id", id=agent.id)
+    assert row is not None, "an agent is stored before it is indexed"
+    presence, number = row
+    _unlist(tx, agent.id)
     tx.run(
         "UPDATE agents SET handle = :handle, status = :status, organisation_id = :organisation_id,"
-        " is_global = :is_global, is_findable = :is_findable, public_key = :public_key WHERE id = :id",
+        " is_global = :is_global, is_findable = :is_findable, public_key = :public_key,"
+        " place = :place WHERE id = :id",
         id=agent.id,
+        place=place_of(agent, number=number),
         **_columns(agent),
     )
-    row = tx.one("SELECT presence FROM agents WHERE id = :id", id=agent.id)
-    assert row is not None, "an agent is stored before it is indexed"
-    _unlist(tx, agent.id)
     if agent.is_active:
-        _list(tx, agent, row[0])
+        _list(tx, agent, presence)
+
+
+def place_of(agent: Agent, *, number: int) -> int:
+    """An agent's place in the directory: reputation down, then by its number. Less is better."""
+    return ((REPUTATION_MAX_CENTI - agent.reputation_centi) << NUMBER_BITS) | number
 
 
 def _list(tx: WriterTx, agent: Agent, presence: str) -> None:
@@ -79,8 +91,8 @@ def _list(tx: WriterTx, agent: Agent, presence: str) -> None:
     for tag in agent.tags:
         tx.run("INSERT INTO agent_tags (agent_id, tag) VALUES (:id, :tag)", id=agent.id, tag=tag)
     tx.run(
-        "INSERT INTO agents_text (agent_id, name, description, tags, capabilities)"
-        " VALUES (:id, :name, :description, :tags, :capabilities)",
+        "INSERT INTO agents_text (rowid, agent_id, name, description, tags, capabilities)"
+        " SELECT place, id, :name, :description, :tags, :capabilities FROM agents WHERE id = :id",
         id=agent.id,
         name=agent.name,
         description=agent.description,
@@ -90,8 +102,10 @@ def _list(tx: WriterTx, agent: Agent, presence: str) -> None:
 
 
 def _unlist(tx: WriterTx, agent_id: str) -> None:
-    for table in ("listings", "agent_tags", "agents_text"):
+    """Take an agent out of what it is found by. Its text stands at its place, as that is before it moves."""
+    for table in ("listings", "agent_tags"):
         tx.run(f"DELETE FROM {table} WHERE agent_id = :id", id=agent_id)
+    tx.run("DELETE FROM agents_text WHERE rowid = (SELECT place FROM agents WHERE id = :id)", id=agent_id)
 
 
 def set_presence(tx: WriterTx, agent_id: str, presence: str) -> None:

@@ -21,13 +21,12 @@ from channels.handlers import (
     Spend,
     StoreChunk,
     Timer,
+    Told,
 )
 from channels.ledger import Entry
 
 
-def carry_out(
-    tx: WriterTx, decision: Decision, context: Context, *, store: str, state_id: str
-) -> tuple[Broadcast, ...]:
+def carry_out(tx: WriterTx, decision: Decision, context: Context, *, store: str, state_id: str) -> tuple[Told, ...]:
     """Save what was decided; the broadcasts that follow from it, once durable.
 
     Args:
@@ -44,7 +43,7 @@ def carry_out(
     if decision.state is not None:
         assert store, "a handler that decides a state names its loader"
         states.save(tx, store, state_id, decision.state)
-    told: list[Broadcast] = []
+    told: list[Told] = []
     for change in decision.changes:
         mail = _carry_out(tx, change, context)
         if mail is not None:

@@ -3,13 +3,36 @@
 Each page begins at a key of an index, so page 1,000 costs what page 1 costs.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
+
+import msgspec
 
 from agrenting.db import states
 from agrenting.db.transaction import Tx
 
 SIDES: Final = {"client": "client_agent_id", "provider": "provider_agent_id"}
 TABLES: Final = {"negotiation": "negotiations", "task": "tasks"}
+
+
+class Slice(msgspec.Struct, frozen=True, kw_only=True):
+    """Which part of a list is wanted: `limit` rows after the id `after`, but for the first `offset` of those."""
+
+    after: str = ""
+    offset: int = 0
+    limit: int
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a list.
+
+    Args:
+        rows: In order, as many as were asked for, if there are.
+        total_count: Items of the whole list.
+    """
+
+    rows: Sequence[Any]
+    total_count: int
 
 
 def of_agent(

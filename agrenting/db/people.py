@@ -7,6 +7,7 @@ import msgspec
 
 from agrenting.clock import from_ms, to_ms
 from agrenting.db.transaction import Tx, WriterTx
+from channels.contacts import Party
 from channels.errors import Conflict
 
 
@@ -18,6 +19,24 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     organisation_id: str | None = None
     is_operator: bool = False
     created_at: datetime
+    first_name: str | None = None
+    last_name: str | None = None
+    email: str | None = None
+
+    @property
+    def name(self) -> str:
+        """As others are told: its first and last name, or its handle where it has given none."""
+        return " ".join(part for part in (self.first_name, self.last_name) if part) or self.handle
+
+    @property
+    def party(self) -> Party:
+        """What its relation to others rests on."""
+        return Party(
+            id=self.id,
+            user_id=self.id,
+            organisation_id=self.organisation_id,
+            owner_organisation_id=self.organisation_id,
+        )
 
 
 class Organisation(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +64,7 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _KEY = "id, hint, name, user_id, agent_id, parent_id, scopes, max_amount, max_amount_per_day, created_at, revoked_at"
-_USER = "id, handle, organisation_id, is_operator, created_at"
+_USER = "id, handle, organisation_id, is_operator, created_at, first_name, last_name, email"
 
 
 def insert_organisation(tx: WriterTx, organisation: Organisation) -> None:
@@ -95,13 +114,37 @@ def insert_user(tx: WriterTx, user: User) -> None:
     if user_by_handle(tx, user.handle) is not None:
         raise Conflict("handle_taken", "Somebody has this handle already; choose another one.", handle=user.handle)
     tx.run(
-        f"INSERT INTO users ({_USER}) VALUES (:id, :handle, :organisation_id, :is_operator, :created_at)",
+        f"INSERT INTO users ({_USER})"
+        " VALUES (:id, :handle, :organisation_id, :is_operator, :created_at, :first_name,"
+        " :last_name, :email)",
         id=user.id,
         handle=user.handle,
         organisation_id=user.organisation_id,
         is_operator=user.is_operator,
         created_at=to_ms(user.created_at),
+        first_name=user.first_name,
+        last_name=user.last_name,
+        email=user.email,
     )
+
+
+def update_user(tx: WriterTx, user: User) -> None:
+    """Store what has changed of a user: its organisation, names and e-mail address."""
+    tx.run(
+        "UPDATE users SET organisation_id = :organisation_id, first_name = :first_name, last_name = :last_name,"
+        " email = :email WHERE id = :id",
+        id=user.id,
+        organisation_id=user.organisation_id,
+        first_name=user.first_name,
+        last_name=user.last_name,
+        email=user.email,
+    )
+
+
+def members(tx: Tx, organisation_id: str) -> list[User]:
+    """The users of an organisation, oldest first."""
+    rows = tx.all(f"SELECT {_USER} FROM users WHERE organisation_id = :id ORDER BY id", id=organisation_id)
+    return [_user(row) for row in rows]
 
 
 def user_by_id(tx: Tx, id_: str) -> User | None:
@@ -255,7 +298,16 @@ def delete_keys_of_agent(tx: WriterTx, agent_id: str, now: datetime) -> None:
 
 
 def _user(row: tuple[Any, ...]) -> User:
-    return User(id=row[0], handle=row[1], organisation_id=row[2], is_operator=bool(row[3]), created_at=from_ms(row[4]))
+    return User(
+        id=row[0],
+        handle=row[1],
+        organisation_id=row[2],
+        is_operator=bool(row[3]),
+        created_at=from_ms(row[4]),
+        first_name=row[5],
+        last_name=row[6],
+        email=row[7],
+    )
 
 
 def _key(row: tuple[Any, ...]) -> ApiKey:

@@ -6,9 +6,11 @@ A loader is `(tx, topic_id, request, context) → loaded`. It asks the database 
 from collections.abc import Callable
 from typing import Any, Final
 
-from agrenting.db import messages, search, states, streams
+from agrenting.db import contacts, messages, search, states, streams
 from agrenting.db.transaction import Tx, WriterTx
 from channels.agents import Agent
+from channels.contacts import Tie
+from channels.discovery import Arrival
 from channels.errors import not_found
 from channels.handlers import Context
 from channels.opening import Opening
@@ -32,6 +34,11 @@ def _own_agent(tx: Tx, _topic_id: str, _request: Any, context: Context) -> Agent
     return agent
 
 
+def _arrival(tx: Tx, topic_id: str, request: Any, context: Context) -> Arrival:
+    agent = _own_agent(tx, topic_id, request, context)
+    return Arrival(agent=agent, ties=contacts.ties_of(tx, agent.id, now=context.now))
+
+
 def _opening(table: str, statuses: str) -> Loader:
     count_open = (
         f"SELECT count(*) FROM {table} WHERE client_agent_id = :client AND provider_agent_id = :provider"
@@ -42,9 +49,30 @@ def _opening(table: str, statuses: str) -> Loader:
         client = _own_agent(tx, topic_id, request, context)
         provider: Agent | None = states.load(tx, "agent", request.provider_agent_id)
         row = tx.one(count_open, client=client.id, provider=request.provider_agent_id)
-        return Opening(client=client, provider=provider, open_count=0 if row is None else row[0])
+        tie = contacts.tie(tx, client.id, request.provider_agent_id, now=context.now)
+        return Opening(
+            client=client,
+            provider=provider,
+            open_count=0 if row is None else row[0],
+            tie=tie,
+            open_of_all_kinds=_open_of_all_kinds(tx, client.id, request.provider_agent_id, tie),
+        )
 
     return load
+
+
+def _open_of_all_kinds(tx: Tx, client_id: str, provider_id: str, tie: Tie) -> int:
+    """Sessions that the client has open with the provider; 0 where nobody asks."""
+    if tie.scope is None or tie.scope.max_open is None:
+        return 0
+    row = tx.one(
+        "SELECT (SELECT count(*) FROM negotiations WHERE client_agent_id = :client AND provider_agent_id = :provider"
+        " AND status = 'open') + (SELECT count(*) FROM tasks WHERE client_agent_id = :client"
+        " AND provider_agent_id = :provider AND status IN ('pending', 'in_progress'))",
+        client=client_id,
+        provider=provider_id,
+    )
+    return 0 if row is None else int(row[0])
 
 
 _open_negotiation = _opening("negotiations", "'open'")
@@ -85,6 +113,7 @@ def _message(tx: Tx, topic_id: str, request: Any, _context: Context) -> Any:
 
 LOADERS: Final[dict[str, Loader]] = {
     "agent": _own_agent,
+    "arrival": _arrival,
     "negotiation": _state("negotiation"),
     "task": _state("task"),
     "task_input": _stream("input"),
@@ -94,6 +123,13 @@ LOADERS: Final[dict[str, Loader]] = {
     "discovery": search.discover,
     "mailbox": _mailbox,
     "message": _message,
+    "contact_asking": contacts.asking,
+    "contact_answering": contacts.answering,
+    "contact_removing": contacts.removing,
+    "contact_request": _state("contact_request"),
+    "contact_pair": contacts.contact_pair,
+    "blocking": contacts.blocking,
+    "block_pair": contacts.block_pair,
 }
 
 STATE_OF: Final = {

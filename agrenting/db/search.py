@@ -7,9 +7,11 @@ left out by the same statement: the rule is channels/contacts.py's `is_discovera
 import re
 from typing import Any, Final
 
+from agrenting.clock import to_ms
 from agrenting.db import agents, people
-from agrenting.db.transaction import Tx
+from agrenting.db.transaction import Row, Tx
 from channels.agents import Agent
+from channels.contacts import Tie
 from channels.discovery import Cursor, Discover, Found, Hit, Search, parse_search
 from channels.errors import not_found
 from channels.handlers import Context
@@ -17,11 +19,18 @@ from channels.handlers import Context
 _WORD: Final = re.compile(r"\w+")
 
 _SEARCH: Final = """
-SELECT a.state, l.presence, l.price, l.is_online, l.reputation_centi, l.agent_id
+SELECT a.state, l.presence, l.price, l.is_online, l.reputation_centi, l.agent_id, s.other_id
 FROM listings l JOIN agents a ON a.id = l.agent_id
+LEFT JOIN contact_sides s ON s.entity_id = :viewer_id AND s.other_id = a.id
+                         AND (s.expires_at IS NULL OR s.expires_at > :now)
 WHERE l.capability = :capability AND a.id != :viewer_id
 AND (a.is_findable OR a.is_global OR a.owner_id = :user_id
-     OR (a.organisation_id IS NOT NULL AND a.organisation_id IN (:organisation_id, :agent_organisation_id)))
+     OR (a.organisation_id IS NOT NULL AND a.organisation_id IN (:organisation_id, :agent_organisation_id))
+     OR s.other_id IS NOT NULL)
+AND NOT EXISTS (SELECT 1 FROM blocks b WHERE b.blocker_id = a.id AND b.blocked_id = :viewer_id
+                AND b.status = 'active' AND (b.expires_at IS NULL OR b.expires_at > :now))
+AND NOT EXISTS (SELECT 1 FROM blocks b WHERE b.blocker_id = :viewer_id AND b.blocked_id = a.id
+                AND b.status = 'active' AND (b.expires_at IS NULL OR b.expires_at > :now))
 """
 _AFTER: Final = """
 AND (l.is_online < :after_online
@@ -56,12 +65,18 @@ def discover(tx: Tx, _topic_id: str, request: Discover, context: Context) -> Fou
     has_more = len(rows) > search.limit
     last = page[-1] if has_more else None
     return Found(
-        hits=tuple(Hit(agent=agents.decode(row), status=row[1], price=_price(row[2])) for row in page),
+        hits=tuple(_hit(row) for row in page),
         next_cursor=None
         if last is None
         else Cursor(online=last[3], reputation_centi=last[4], price=last[2], id=last[5]),
         viewer=_viewing_agent(tx, context).party,
     )
+
+
+def _hit(row: Row) -> Hit:
+    # Nobody is found between whom and the viewer there is a block.
+    tie = Tie(is_contact=row[6] is not None)
+    return Hit(agent=agents.decode(row), status=row[1], price=_price(row[2]), tie=tie)
 
 
 def _viewing_agent(tx: Tx, context: Context) -> Agent:
@@ -78,6 +93,7 @@ def _viewer(context: Context) -> dict[str, Any]:
         "user_id": sender.user_id,
         "organisation_id": sender.organisation_id,
         "agent_organisation_id": sender.agent_organisation_id,
+        "now": to_ms(context.now),
     }
 
 
@@ -105,11 +121,18 @@ def _filters(tx: Tx, search: Search) -> list[tuple[str, dict[str, Any]]]:
     return filters
 
 
-def _text_filter(query: str) -> tuple[str, dict[str, Any]]:
-    """Full text: every word must occur, the last one may be the beginning of one."""
+def match_words(query: str) -> str | None:
+    """What full text is asked for: every word, in any order, the last one perhaps the beginning of one. None for none.
+
+    Each word is quoted, so that no character of it means anything to the search itself.
+    """
     words = _WORD.findall(query)
-    if not words:
+    return " ".join(f'"{word}"' for word in words) + "*" if words else None
+
+
+def _text_filter(query: str) -> tuple[str, dict[str, Any]]:
+    expression = match_words(query)
+    if expression is None:
         return " AND 0", {}
-    expression = " ".join(f'"{word}"' for word in words) + "*"
-    clause = " AND a.id IN (SELECT agent_id FROM agents_text WHERE agents_text MATCH :words)"
+    clause = " AND a.place IN (SELECT rowid FROM agents_text WHERE agents_text MATCH :words)"
     return clause, {"words": expression}

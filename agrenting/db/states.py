@@ -1,13 +1,15 @@
 """The states that topics have: loaded by id, saved on condition that nobody changed them meanwhile."""
 
+from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
 from agrenting.clock import to_ms
-from agrenting.db import agents, streams
+from agrenting.db import agents, sides, streams
 from agrenting.db.transaction import Row, StaleState, Tx, WriterTx
 from channels.agents import Agent
+from channels.contact_book import Block, Contact, ContactRequest
 from channels.messages import StoredMessage
 from channels.negotiation import NegotiationSession
 from channels.task import Task
@@ -32,11 +34,23 @@ STORES: Final = {
     ),
     "task": Store("tasks", msgspec.json.Decoder(Task), ("client_agent_id", "provider_agent_id")),
     "message": Store("messages", msgspec.json.Decoder(StoredMessage), ("to_agent_id",), "inserted_at"),
+    "contact_request": Store(
+        "contact_requests",
+        msgspec.json.Decoder(ContactRequest),
+        ("requester_id", "recipient_id", "is_to_stranger", "expires_at"),
+        "inserted_at",
+    ),
+    "contact": Store("contacts", msgspec.json.Decoder(Contact), ("requester_id", "recipient_id"), "inserted_at"),
+    "block": Store("blocks", msgspec.json.Decoder(Block), ("blocker_id", "blocked_id", "expires_at"), "inserted_at"),
 }
 
 
 def _encode(state: Any) -> str:
     return msgspec.json.encode(state).decode()
+
+
+def _column(value: Any) -> Any:
+    return to_ms(value) if isinstance(value, datetime) else value
 
 
 def decode(store: str, row: Row) -> Any:
@@ -68,9 +82,11 @@ def insert(tx: WriterTx, store: str, id_: str, state: Any) -> None:
         status=state.status,
         version=1,
         created_at=to_ms(getattr(state, kind.has_created_at)),
-        **{name: getattr(state, name) for name in kind.columns},
+        **{name: _column(getattr(state, name)) for name in kind.columns},
     )
     tx.versions[store, id_] = 1
+    if store == "contact":
+        sides.index(tx, state)
 
 
 def save(tx: WriterTx, store: str, id_: str, state: Any) -> None:
@@ -93,5 +109,7 @@ def save(tx: WriterTx, store: str, id_: str, state: Any) -> None:
     tx.versions[store, id_] = before + 1
     if store == "agent":
         agents.index(tx, state)
+    elif store == "contact":
+        sides.index(tx, state)
     elif store == "task" and state.ended_at is not None:
         streams.forget(tx, task_id=id_)

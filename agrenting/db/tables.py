@@ -44,6 +44,10 @@ users = Table(
     Column("organisation_id", String),
     Column("is_operator", Boolean, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    Column("first_name", String),
+    Column("last_name", String),
+    Column("email", String),
+    Index(None, "organisation_id"),
 )
 
 agents = Table(
@@ -61,9 +65,17 @@ agents = Table(
     Column("version", Integer, nullable=False),
     Column("state", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("place", BigInteger, nullable=False),
     Index(None, "owner_id", "id"),
+    Index(None, "number", unique=True),
+    Index(None, "is_findable", "place"),
+    Index(None, "is_global", "id"),
+    Index(None, "organisation_id", "id"),
 )
-"""`is_findable`: listed, with a tag: strangers find it in `discover`."""
+"""`is_findable`: active, listed, with a tag: strangers find it in `discover` and the directory. `number` counts them.
+`place` is that and the reputation, best first: the order of the directory, and the rowid of its text in `agents_text`.
+"""
 
 agent_tags = Table(
     "agent_tags",
@@ -227,6 +239,81 @@ messages = Table(
     Column("state", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Index(None, "to_agent_id", "status", "id"),
+)
+
+contact_requests = Table(
+    "contact_requests",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("requester_id", String, nullable=False),
+    Column("recipient_id", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("is_to_stranger", Boolean, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
+    Index(None, "requester_id", "status", "id"),
+    Index(None, "requester_id", "created_at"),
+    Index(None, "recipient_id", "status", "id"),
+    Index(
+        "uq_contact_requests_pending",
+        "requester_id",
+        "recipient_id",
+        unique=True,
+        sqlite_where=text("status = 'pending'"),
+        postgresql_where=text("status = 'pending'"),
+    ),
+)
+"""At most one is pending for each ordered pair."""
+
+contacts = Table(
+    "contacts",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("requester_id", String, nullable=False),
+    Column("recipient_id", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "requester_id", "recipient_id"),
+)
+"""Every contact that there ever was; those that hold have two rows in `contact_sides`."""
+
+contact_sides = Table(
+    "contact_sides",
+    metadata,
+    Column("entity_id", String, nullable=False),
+    Column("other_id", String, nullable=False),
+    Column("contact_id", String, nullable=False),
+    Column("expires_at", BigInteger),
+    PrimaryKeyConstraint("entity_id", "other_id"),
+    Index(None, "entity_id", "contact_id"),
+)
+"""Each contact that holds, as it stands for each of its two sides: one at most for a pair."""
+
+blocks = Table(
+    "blocks",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("blocker_id", String, nullable=False),
+    Column("blocked_id", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Index(None, "blocker_id", "status", "id"),
+    Index(None, "blocked_id", "status"),
+    Index(
+        "uq_blocks_active",
+        "blocker_id",
+        "blocked_id",
+        unique=True,
+        sqlite_where=text("status = 'active'"),
+        postgresql_where=text("status = 'active'"),
+    ),
 )
 
 outcomes = Table(

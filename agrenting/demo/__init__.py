@@ -1,4 +1,4 @@
-"""`agrenting demo`: a real server and two real agents, each a process of its own, do a deal over public interfaces."""
+"""`agrenting demo`: a real server and real agents, each a process of its own, do a deal over public interfaces."""
 
 from agrenting.demo.story import run
 

@@ -1,4 +1,4 @@
-"""What both of the demo's agents have in common: how they are started, and how they tell what they do.
+"""What the demo's agents have in common: how they are started, and how they tell what they do.
 
 An agent gets its configuration as one line of JSON on standard input, because arguments can be read by others, and
 tells each step as a line of JSON on standard output. SIGTERM asks it to finish the deal at hand and leave.
@@ -27,11 +27,14 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     """What an agent is started with.
 
     Args:
-        role: `client` or `provider`; names its receipts.
+        role: `client`, `provider` or `rival`; names its receipts.
         url: The server.
         agent_id, api_key, secret_key: Who it is; the secret key is the seed in base64.
         signing_domain: The deployment's, as the agent's author knows it.
         currency, exponent: The money unit, for showing amounts.
+        owner: The handle of its owner.
+        admits_up_to: What an offer or a task of whoever asks for contact may cost, in minor units; None: its owner
+            answers.
         receipts: The folder where it keeps its receipts.
         verbose: Tell every frame.
         once: One deal only.
@@ -45,6 +48,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     signing_domain: str
     currency: str
     exponent: int
+    owner: str
+    admits_up_to: int | None
     receipts: str
     verbose: bool
     once: bool
@@ -72,7 +77,9 @@ class Told(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     Args:
         step: What it did, for people.
         direction, frame: A frame on its socket.
-        is_ready: The provider waits for work.
+        is_ready: A provider waits for work.
+        left_to_owner: The contact request that its owner is to answer.
+        begins_deal: A deal begins with this step.
         receipt: It keeps a receipt.
         deal: A deal is done.
         failure: Why it gives up.
@@ -82,6 +89,8 @@ class Told(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     direction: str = ""
     frame: str = ""
     is_ready: bool = False
+    left_to_owner: str = ""
+    begins_deal: bool = False
     receipt: Receipt | None = None
     deal: Deal | None = None
     failure: str = ""

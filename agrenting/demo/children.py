@@ -13,6 +13,8 @@ import msgspec
 
 STOP_TIMEOUT_S: Final = 30.0
 LOG_LINES: Final = 30
+DYING_S: Final = 0.5
+"""How long a child may take to end after others have noticed: its connections close before it can be waited for."""
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -94,7 +96,11 @@ class Child:
 
     def obituary(self) -> str:
         """The end of what it said on standard error, for people, and how it ended where it has."""
-        ended = "" if self._process.poll() is None else f" It has ended: {self.fate() or 'exit code 0'}."
+        try:
+            self._process.wait(DYING_S)
+            ended = f" It has ended: {self.fate() or 'exit code 0'}."
+        except subprocess.TimeoutExpired:
+            ended = ""
         words = "\n".join(self._log) or "(none)"
         return f"The {self.name}'s last lines:{ended}\n{words}"
 

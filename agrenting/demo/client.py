@@ -1,4 +1,4 @@
-"""The demo's client: it finds a translator, bargains, hires it, and checks what it gets.
+"""The demo's client: it finds a translator, asks it for contact, bargains, hires it, and checks what it gets.
 
 `python -m agrenting.demo.client`, with its configuration on standard input.
 """
@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from agrenting.client import ClientError, Topic, negotiation_after
 from agrenting.demo.agent import TURN_TIMEOUT_S, Agent, Deal, Told, main, tell
+from agrenting.demo.consent import ask, refused
 from agrenting.demo.words import TEXT
 
 CAPABILITY: Final = "translate"
@@ -28,21 +29,44 @@ async def work(agent: Agent) -> None:
     """Deal once, or one deal after the other, until asked to leave."""
     market = await agent.socket.join("agents:discovery")
     present = await market.expect("presence_state", TURN_TIMEOUT_S)
-    handles = sorted(meta["handle"] for one in present.values() for meta in one["metas"][-1:])
-    tell(Told(step=f"joins the market and sees who is there: {', '.join(handles)}"))
+    others = [meta["handle"] for id_, one in present.items() if id_ != agent.id for meta in one["metas"][-1:]]
+    tell(Told(step=f"joins the market and sees who of its contacts is there: {', '.join(others) or 'nobody'}"))
+    provider = await find_provider(agent, market)
     number = 0
     while not agent.is_stopping:
-        await deal(agent, market, BIDS_PERCENT[number % len(BIDS_PERCENT)])
+        await deal(agent, market, provider, BIDS_PERCENT[number % len(BIDS_PERCENT)])
         number += 1
         await agent.unless_stopped(asyncio.sleep(math.inf if agent.configuration.once else PAUSE_S))
 
 
-async def deal(agent: Agent, market: Topic, bids_percent: tuple[int, ...]) -> None:
-    """One deal, from the search to the receipt."""
-    provider = await discover(agent, market)
-    asked = {"provider_agent_id": provider["id"], "capability": CAPABILITY}
-    opened = await market.push("open_negotiation", asked)
-    tell(Told(step=f"opens a negotiation, whose digest is {opened['session_digest'][:16]}…"))
+async def find_provider(agent: Agent, market: Topic) -> dict[str, Any]:
+    """The translator that it will hire: both are strangers, and it asks both for contact.
+
+    The first one's contact turns out to be for less than that one's own list price, so the second one it is.
+
+    Raises:
+        ClientError: One of them does not approve, or the server allows what it should refuse.
+    """
+    contacts = await agent.socket.join(f"agent_contacts:{agent.id}")
+    rival, provider = await discover(agent, market)
+    first, second = rival["handle"], provider["handle"]
+    refusal = await refused(market.push("open_negotiation", asked_of(rival)), "contact_required")
+    tell(Told(step=f"would open a negotiation with {first}, and is refused: {refusal.reason}"))
+    await ask(agent, contacts, market, first)
+    hiring = {**asked_of(rival), "max_price": rival["price"]}
+    refusal = await refused(agent.rest.post("/tasks", hiring), "contact_scope_exceeded")
+    price, most = agent.money(rival["price"]), agent.money(refusal.context["max_price"])
+    tell(Told(step=f"would hire {first} for {price}, and is refused: {refusal.reason}, above {most}"))
+    await ask(agent, contacts, market, second)
+    return provider
+
+
+async def deal(agent: Agent, market: Topic, provider: dict[str, Any], bids_percent: tuple[int, ...]) -> None:
+    """One deal, from the first offer to the receipt."""
+    opened = await market.push("open_negotiation", asked_of(provider))
+    digest = opened["session_digest"]
+    step = f"opens a negotiation with {provider['handle']}, whose digest is {digest[:16]}…"
+    tell(Told(step=step, begins_deal=True))
     agreed = await bargain(agent, opened["id"], provider, bids_percent)
     task = await hire(agent, agreed)
     completed = await stream(agent, task["task_id"])
@@ -51,19 +75,26 @@ async def deal(agent: Agent, market: Topic, bids_percent: tuple[int, ...]) -> No
     tell(Told(deal=done))
 
 
-async def discover(agent: Agent, market: Topic) -> dict[str, Any]:
-    """The best translator who is online.
+def asked_of(provider: dict[str, Any]) -> dict[str, Any]:
+    """What every opening names: with whom, and what for."""
+    return {"provider_agent_id": provider["id"], "capability": CAPABILITY}
+
+
+async def discover(agent: Agent, market: Topic) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The best two translators who are online: of equal reputation, the cheaper one first.
 
     Raises:
-        ClientError: There is none.
+        ClientError: There are fewer.
     """
     found = await market.push("discover", {"capability": CAPABILITY, "filters": {"status": "online"}})
-    if not found["agents"]:
-        raise ClientError("nobody who translates is online")
-    best: dict[str, Any] = found["agents"][0]
-    price, stars = agent.money(best["price"]), f"{best['reputation']:.2f}"
-    tell(Told(step=f"discovers {best['handle']}, which translates for {price}, reputation {stars}"))
-    return best
+    for hit in found["agents"]:
+        price, stars, needed = agent.money(hit["price"]), f"{hit['reputation']:.2f}", hit["contact_required"]
+        known = f"{price}, reputation {stars}, contact_required: {'true' if needed else 'false'}"
+        tell(Told(step=f"discovers {hit['handle']}, which translates for {known}"))
+    if len(found["agents"]) < 2:  # noqa: PLR2004 - two are compared
+        raise ClientError("fewer than two who translate are online")
+    first, second = found["agents"][:2]
+    return first, second
 
 
 async def bargain(

@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 import httpx
 
 from agrenting.client import Signer
+from agrenting.demo.show import major
 from crypto import generate_secret_key
 
 REST_TIMEOUT_S: Final = 30.0
@@ -68,6 +69,40 @@ class Rest:
             raise DemoFailed(f"{method} {path}: {str(error) or type(error).__name__}") from error
 
 
+class Owner:
+    """A user, who answers whoever asks one of its agents for contact.
+
+    Args:
+        handle: Its name in the market.
+        rest: REST with its key.
+    """
+
+    def __init__(self, handle: str, rest: Rest) -> None:
+        self.handle = handle
+        self.rest = rest
+
+    def request(self, request_id: str) -> dict[str, Any]:
+        """A pending request to one of its agents.
+
+        Raises:
+            DemoFailed: There is none of that id.
+        """
+        pending: list[dict[str, Any]] = self.rest.get("/me/contacts/requests?whose=agents")
+        found = [request for request in pending if request["id"] == request_id]
+        if not found:
+            raise DemoFailed(f"{self.handle} does not see the contact request that its agent has left to it")
+        return found[0]
+
+    def approve(self, request_id: str, *, kinds: tuple[str, ...], max_price: int) -> None:
+        """Approve a request, for sessions of these kinds, up to a price in minor units."""
+        scope = {"kinds": kinds, "max_price": max_price}
+        self.rest.post(f"/me/contacts/requests/{request_id}/approve", {"scope": scope})
+
+    def reject(self, request_id: str) -> None:
+        """Reject a request."""
+        self.rest.post(f"/me/contacts/requests/{request_id}/reject")
+
+
 class Account:
     """An agent as its author knows it.
 
@@ -75,14 +110,16 @@ class Account:
         fields: What registration answered.
         seed: Its secret key.
         rest: REST with its key.
+        owner: Whose it is.
     """
 
-    def __init__(self, fields: dict[str, Any], seed: bytes, rest: Rest) -> None:
+    def __init__(self, fields: dict[str, Any], seed: bytes, rest: Rest, owner: Owner) -> None:
         self.id: str = fields["id"]
         self.handle: str = fields["handle"]
         self.api_key: str = fields["api_key"]
         self.seed = seed
         self.rest = rest
+        self.owner = owner
 
 
 class Desk:
@@ -110,21 +147,15 @@ class Desk:
         for rest in self._opened:
             rest.close()
 
-    def found(self, organisation: str) -> None:
-        """Make an organisation."""
-        self._rest.post("/admin/organisations", {"name": organisation})
-
-    def enrol(self, handle: str, name: str, *, organisation: str | None = None, **fields: Any) -> Account:
+    def enrol(self, handle: str, name: str, **fields: Any) -> Account:
         """Make a user, who registers an agent, with the proof that its owner holds its signing key.
 
         Args:
             handle: The user's.
             name: The agent's.
-            organisation: What both belong to; None: neither does.
             fields: More of the agent's registration.
         """
-        options = {} if organisation is None else {"organisation": organisation}
-        user = self._rest.post("/admin/users", {"handle": handle, **options})
+        user = self._rest.post("/admin/users", {"handle": handle})
         owner, seed = self._open(user["api_key"]), generate_secret_key()
         asked = owner.post("/key-challenges")
         signer = Signer(seed, asked["signing_domain"])
@@ -134,8 +165,12 @@ class Desk:
             "public_key": signer.public_key,
             "proof": signer.key_proof(owner_id=user["id"], challenge=asked["challenge"]),
         }
-        agent = owner.post("/agents", {**draft, **options, **fields})
-        return Account(agent, seed, self._open(agent["api_key"]))
+        agent = owner.post("/agents", {**draft, **fields})
+        return Account(agent, seed, self._open(agent["api_key"]), Owner(user["handle"], owner))
+
+    def money(self, amount: int) -> str:
+        """An amount of minor units for people."""
+        return major(amount, currency=self.meta["currency"], exponent=self.meta["exponent"])
 
     def deposit(self, account: Account, amount: int) -> None:
         """Put money in for an agent; minor units."""

@@ -1,4 +1,4 @@
-"""The demo's provider: it waits for work, bargains for it, and does it.
+"""The demo's provider, and its rival: they are asked for contact, wait for work, bargain for it, and do it.
 
 `python -m agrenting.demo.provider`, with its configuration on standard input.
 """
@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from agrenting.client import ClientError, Topic, negotiation_after
 from agrenting.demo.agent import TURN_TIMEOUT_S, Agent, Told, main, tell
+from agrenting.demo.consent import answer_all, policy
 from agrenting.demo.words import count_words, translate
 from crypto import StreamChecksum
 
@@ -21,13 +22,15 @@ class BadInput(ClientError):
 
 
 async def work(agent: Agent) -> None:
-    """Be present, hear of negotiations and tasks in the mailbox, and see to each, until asked to leave."""
-    presence = await agent.socket.join("agents:discovery")
-    await presence.push("announce", {"capabilities": ["translate"]})
+    """Be present, hear of contact requests, and of negotiations and tasks in the mailbox, until asked to leave."""
+    market = await agent.socket.join("agents:discovery")
+    await market.push("announce", {"capabilities": ["translate"]})
+    contacts = await agent.socket.join(f"agent_contacts:{agent.id}")
     mailbox = await agent.socket.join(f"messages:{agent.id}")
-    tell(Told(step="is online, announces translate, and waits for work", is_ready=True))
+    tell(Told(step=f"is online and announces translate; {policy(agent)}", is_ready=True))
     see_to = {"negotiation": bargain, "task_handoff": do_task}
     async with asyncio.TaskGroup() as serving:
+        serving.create_task(answer_all(agent, contacts, market))
         while (message := await agent.unless_stopped(mailbox.expect("new_message", None))) is not None:
             if message["type"] in see_to:
                 serving.create_task(see_to[message["type"]](agent, message["payload"]))

@@ -6,7 +6,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-COLOURS: Final = {"market": "36", "client": "32", "provider": "35", "stranger": "31", "frame": "2", "money": "33"}
+COLOURS: Final = {
+    "market": "36", "client": "32", "provider": "35", "rival": "34", "owner": "96", "stranger": "31", "frame": "2",
+    "title": "33",
+}  # fmt: skip
 ACTOR_WIDTH: Final = 8
 FRAME_CHARS_MAX: Final = 160
 
@@ -25,6 +28,7 @@ class Show:
         self.verbose = verbose
         self._is_coloured = sys.stdout.isatty() and not is_plain
         self._started = time.monotonic()
+        self._is_apart = False
         reconfigure = getattr(sys.stdout, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="replace")  # Better a question mark than no demo where there is no "…".
@@ -33,6 +37,12 @@ class Show:
         """Something that somebody did."""
         elapsed_s = time.monotonic() - self._started
         self.text(f"{elapsed_s:6.2f} s  {self._paint(actor, actor.ljust(ACTOR_WIDTH))}  {text}")
+
+    def title(self, text: str) -> None:
+        """A new part of the story, with one empty line before it."""
+        if not self._is_apart:
+            self.text("")
+        self.text(f"          {self._paint('title', text)}")
 
     def frame(self, actor: str, direction: str, frame: str) -> None:
         """A frame on somebody's socket, cut off where it is long."""
@@ -45,11 +55,14 @@ class Show:
         name_width = max(len(name) for name, _ in rows)
         amount_width = max(len(amount) for _, amount in rows)
         lines = [f"            {name.ljust(name_width)}  {amount.rjust(amount_width)}" for name, amount in rows]
-        self.text("\n".join(["", f"          {self._paint('money', title)}", *lines, ""]))
+        self.title(title)
+        self.text("\n".join([*lines, ""]))
+        self._is_apart = True
 
     def text(self, text: str) -> None:
         """A line as it is."""
         print(text, flush=True)
+        self._is_apart = False
 
     def _paint(self, name: str, text: str) -> str:
         return f"\x1b[{COLOURS[name]}m{text}\x1b[0m" if self._is_coloured else text

@@ -1,6 +1,7 @@
-"""The demo's parent: it starts a server and two agents, shows what they do, and looks at the books.
+"""The demo's parent: it starts a server and three agents, shows what they do, and looks at the books.
 
-It uses what anybody could: the command line, REST with the operator's key, and the agents' own public interfaces.
+It uses what anybody could: the command line, REST with the operator's and the owners' keys, and the agents' own public
+interfaces.
 """
 
 import json
@@ -22,8 +23,9 @@ import msgspec
 from agrenting.config import Settings
 from agrenting.demo.agent import Configuration, Deal, Told
 from agrenting.demo.children import Child, Inbox, Line, environment
+from agrenting.demo.consent import KINDS
 from agrenting.demo.desk import Account, DemoFailed, Desk
-from agrenting.demo.show import Show, major
+from agrenting.demo.show import Show
 from crypto import format_public_key, format_secret_key, public_key_of
 
 START_TIMEOUT_S: Final = 60.0
@@ -32,13 +34,38 @@ INTERRUPTED: Final = 130
 LIST_PRICE, DEPOSIT, LOW = 10, 30, 15
 """In whole units of the currency: what the provider asks, what the client gets, and below what it gets more."""
 
+RIVALS_PRICE, RIVALS_LIMIT, OWNERS_LIMIT = 9, 5, 15
+"""Likewise: what the rival asks, and up to what its policy, and the provider's owner, let a new contact go."""
+
+PROGRAMS: Final = {"client": "client", "provider": "provider", "rival": "provider"}
+"""What the agents of each role run."""
+
 ROLES: Final = ("client", "provider")
+"""Who keeps receipts."""
+
+STRANGERS_MESSAGE: Final = "Just trust me."
 OPERATOR_KEY: Final = re.compile(r"operator's key.*: (\S+)$")
 LISTENING: Final = re.compile(r"listening on (http://\S+)$")
 
 
 class Stopped(Exception):
     """Somebody asked the demo to stop: Ctrl-C, or a signal that means the same."""
+
+
+class Cast(msgspec.Struct, frozen=True, kw_only=True):
+    """Who takes part: each agent has another owner, and all are strangers.
+
+    Args:
+        client: Looks for a translator.
+        provider: Leaves it to its owner who may hire it. It gets the job.
+        rival: Is cheaper, and lets others hire it by a policy that is too narrow for the job.
+        stranger: Whom the provider's owner does not want.
+    """
+
+    client: Account
+    provider: Account
+    rival: Account
+    stranger: Account
 
 
 class Demo:
@@ -62,6 +89,7 @@ class Demo:
         self._receipts: dict[str, list[str]] = {}
         self._suffix = "" if is_new else f"-{secrets.token_hex(4)}"
         self._deposited = 0
+        self._begun = 0
         self._is_closing = False
 
     def run(self) -> None:
@@ -90,13 +118,20 @@ class Demo:
 
     def _tell_story(self, stack: ExitStack) -> None:
         desk = stack.enter_context(self._open())
-        client, provider, stranger = self._enrol(desk)
+        cast = self._enrol(desk)
+        client, provider = cast.client, cast.provider
         before = self._ledger("The ledger before", desk, client, provider)
-        self._refuse_stranger(stranger, provider)
-        providing = self._employ(stack, desk, "provider", provider)
-        while not self._hear().is_ready:
-            pass
+        self.show.title("Consent: they are strangers, and ask first")
+        offering = [
+            self._employ(stack, desk, "provider", provider),
+            self._employ(stack, desk, "rival", cast.rival, admits_up_to=RIVALS_LIMIT * desk.unit),
+        ]
+        for _ in offering:
+            while not self._hear().is_ready:
+                pass
+        self._keep_out(cast.stranger, provider)
         hiring = self._employ(stack, desk, "client", client)
+        self._let_in(desk, client, provider)
         keys = _key_options(desk, client, provider)
         try:
             while not (self.once and self.deals and not self._unverified):
@@ -114,7 +149,8 @@ class Demo:
         while self._unverified:
             self._hear()
             self._verify(keys)
-        self._dismiss(providing)
+        for child in offering:
+            self._dismiss(child)
         after = self._ledger("The ledger after", desk, client, provider)
         self._require_balance(before, after, client, provider)
 
@@ -133,25 +169,64 @@ class Demo:
         self.show.step("market", f"is open at {url}, with its data in {self.folder}")
         return Desk(url, key)
 
-    def _enrol(self, desk: Desk) -> tuple[Account, Account, Account]:
-        suffix, organisation = self._suffix, f"Babel{self._suffix}"
-        desk.found(organisation)
-        client = desk.enrol(f"alice{suffix}", "Reader", organisation=organisation)
-        offered = {"capabilities": [{"name": "translate", "price": LIST_PRICE * desk.unit}], "tags": ["language"]}
-        provider = desk.enrol(f"bob{suffix}", "Translator", organisation=organisation, **offered)
-        stranger = desk.enrol(f"mallory{suffix}", "Stranger")
-        self._top_up(desk, client)
-        self.show.step("market", f"{client.handle} and {provider.handle} have other owners, of one organisation")
-        return client, provider, stranger
+    def _enrol(self, desk: Desk) -> Cast:
+        suffix = self._suffix
+        prices = {"provider": LIST_PRICE * desk.unit, "rival": RIVALS_PRICE * desk.unit}
+        offered = {
+            role: {"capabilities": [{"name": "translate", "price": price}], "tags": ["language"]}
+            for role, price in prices.items()
+        }
+        cast = Cast(
+            client=desk.enrol(f"alice{suffix}", "Reader"),
+            provider=desk.enrol(f"bob{suffix}", "Translator", **offered["provider"]),
+            rival=desk.enrol(f"carol{suffix}", "Linguist", **offered["rival"]),
+            stranger=desk.enrol(f"mallory{suffix}", "Stranger"),
+        )
+        agents = ", ".join(account.handle for account in (cast.client, cast.provider, cast.rival, cast.stranger))
+        self.show.step("market", f"has four agents of four owners: {agents}")
+        self._top_up(desk, cast.client)
+        return cast
 
-    def _refuse_stranger(self, stranger: Account, provider: Account) -> None:
-        code = stranger.rest.refusal("/negotiations", {"provider_agent_id": provider.id, "capability": "translate"})
+    def _keep_out(self, stranger: Account, provider: Account) -> None:
+        """Somebody is refused, asks for contact, is rejected by the provider's owner, and refused again."""
+        opening = {"provider_agent_id": provider.id, "capability": "translate"}
+        self._require_refused(stranger, "would hire", provider, opening)
+        self.show.step("stranger", f'asks {provider.handle} for contact: "{STRANGERS_MESSAGE}"')
+        stranger.rest.post("/agent/contacts/add", {"handle": provider.handle, "message": STRANGERS_MESSAGE})
+        request_id = self._left_to_owner(stranger, provider)
+        provider.owner.reject(request_id)
+        self.show.step("owner", f"{provider.owner.handle} rejects {stranger.handle} by REST")
+        self._require_refused(stranger, "tries again to hire", provider, opening)
+
+    def _require_refused(self, stranger: Account, tries: str, provider: Account, opening: dict[str, Any]) -> None:
+        code = stranger.rest.refusal("/negotiations", opening)
         if code != "contact_required":
             raise DemoFailed(f"a stranger should be refused with contact_required, not with {code}")
-        self.show.step("stranger", f"{stranger.handle} would hire {provider.handle}, and is refused: {code}")
+        self.show.step("stranger", f"{stranger.handle} {tries} {provider.handle}, and is refused: {code}")
 
-    def _employ(self, stack: ExitStack, desk: Desk, role: str, account: Account) -> Child:
-        """Start an agent in a process of its own."""
+    def _let_in(self, desk: Desk, client: Account, provider: Account) -> None:
+        """The provider's owner lets the client hire it, once it has asked."""
+        request_id, most = self._left_to_owner(client, provider), OWNERS_LIMIT * desk.unit
+        provider.owner.approve(request_id, kinds=KINDS, max_price=most)
+        scope = f"{' and '.join(KINDS)}, up to {desk.money(most)}"
+        self.show.step("owner", f"{provider.owner.handle} approves {client.handle} by REST: {scope}")
+
+    def _left_to_owner(self, requester: Account, provider: Account) -> str:
+        """Wait until the provider leaves a contact request to its owner, who looks it up; the request's id.
+
+        Raises:
+            DemoFailed: The owner does not see it, or it is somebody else's.
+        """
+        while not (request_id := self._hear().left_to_owner):
+            pass
+        if provider.owner.request(request_id)["requester"]["handle"] != requester.handle:
+            raise DemoFailed(f"{provider.owner.handle} should see a contact request of {requester.handle}")
+        return request_id
+
+    def _employ(
+        self, stack: ExitStack, desk: Desk, role: str, account: Account, *, admits_up_to: int | None = None
+    ) -> Child:
+        """Start an agent in a process of its own; its role stands in the arguments for who lists processes."""
         configuration = Configuration(
             role=role,
             url=desk.url,
@@ -161,12 +236,14 @@ class Demo:
             signing_domain=desk.meta["signing_domain"],
             currency=desk.meta["currency"],
             exponent=desk.meta["exponent"],
+            owner=account.owner.handle,
+            admits_up_to=admits_up_to,
             receipts=str(self._receipts_folder),
             verbose=self.show.verbose,
             once=self.once,
         )
         words = msgspec.json.encode(configuration).decode()
-        child = Child(role, [f"agrenting.demo.{role}"], self.inbox, f"{words}\n")
+        child = Child(role, [f"agrenting.demo.{PROGRAMS[role]}", role], self.inbox, f"{words}\n")
         stack.callback(child.kill)
         return child
 
@@ -208,6 +285,9 @@ class Demo:
         told, name = msgspec.json.decode(line.text, type=Told), line.child.name
         if told.frame:
             self.show.frame(name, told.direction, told.frame)
+        if told.begins_deal:
+            self._begun += 1
+            self.show.title("The deal" if self.once else f"Deal {self._begun}")
         if told.step:
             self.show.step(name, told.step)
         if told.failure:
@@ -229,15 +309,11 @@ class Demo:
         amount = DEPOSIT * desk.unit
         desk.deposit(client, amount)
         self._deposited += amount
-        shown = major(amount, currency=desk.meta["currency"], exponent=desk.meta["exponent"])
-        self.show.step("market", f"the operator deposits {shown} for {client.handle}")
+        self.show.step("market", f"the operator deposits {desk.money(amount)} for {client.handle}")
 
     def _ledger(self, title: str, desk: Desk, *accounts: Account) -> dict[str, int]:
         amounts = desk.ledger(*accounts)
-        currency, exponent = desk.meta["currency"], desk.meta["exponent"]
-        self.show.table(
-            title, [(name, major(amount, currency=currency, exponent=exponent)) for name, amount in amounts.items()]
-        )
+        self.show.table(title, [(name, desk.money(amount)) for name, amount in amounts.items()])
         return amounts
 
     def _require_balance(

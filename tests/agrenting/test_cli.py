@@ -134,6 +134,7 @@ def test_for_people_a_command_prints_a_sentence_with_the_key(shell: Shell) -> No
     [
         (("user", "create", "Not A Handle"), "invalid_handle"),
         (("user", "create", "admin"), "reserved_handle"),
+        (("user", "create", "sh1t"), "profane_handle"),
         (("user", "create", "alice"), "handle_taken"),
         (("user", "create", "bob", "--org", "Nowhere"), "not_found"),
         (("org", "create", " "), "invalid_payload"),

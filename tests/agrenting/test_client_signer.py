@@ -10,7 +10,7 @@ from channels.handlers import Decision, Market
 from channels.negotiation import Accept, MakeOffer, NegotiationSession, Phase, Reject, expire, snapshot
 from crypto import key_proof_message, parse_public_key, verify_signature
 from tests.channels.bargain import act, opened, state_after, topic_of
-from tests.channels.roles import ALICE, BOB, CAROL, MARKET, Player, context
+from tests.channels.roles import ALICE, BOB, CAROL, MARKET, Player, broadcasts_of, context
 
 DOMAIN = MARKET.signing_domain
 SIGNERS = {who.id: Signer(who.secret_key, DOMAIN) for who in (ALICE, BOB, CAROL)}
@@ -162,7 +162,7 @@ def test_an_amount_that_is_none_is_the_callers_mistake() -> None:
 
 def heard(session: dict[str, Any], decision: Decision) -> dict[str, Any]:
     """The session as who did not act knows it, after what was told of the decision."""
-    for broadcast in decision.broadcasts:
+    for broadcast in broadcasts_of(decision):
         session = negotiation_after(session, broadcast.event, as_json(broadcast.payload))
     return session
 

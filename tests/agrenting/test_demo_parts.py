@@ -68,6 +68,19 @@ def test_steps_and_tables_are_aligned(capsys: pytest.CaptureFixture[str]) -> Non
     assert len(alice) == len(fees)
 
 
+def test_one_empty_line_stands_before_a_title_and_after_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    show = Show(verbose=False, environment={})
+
+    show.step("market", "opens")
+    show.table("Before", [("alice", "USD 1.00")])
+    show.title("The deal")
+    show.step("client", "offers")
+    show.title("The end")
+
+    shape = ["" if not line else line.split()[-1] for line in capsys.readouterr().out.splitlines()]
+    assert shape == ["opens", "", "Before", "1.00", "", "deal", "offers", "", "end"]
+
+
 def test_frames_are_shown_on_demand_alone_and_cut_off(capsys: pytest.CaptureFixture[str]) -> None:
     for verbose in (False, True):
         Show(verbose=verbose, environment={}).frame("client", ">", "x" * 500)

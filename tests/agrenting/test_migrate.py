@@ -14,8 +14,13 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateIndex
 
+from agrenting.clock import from_ms
+from agrenting.db import sides, states
+from agrenting.db.database import open_writer
 from agrenting.db.migrate import SchemaError, go_back, migrate
 from agrenting.db.tables import metadata
+from agrenting.db.transaction import WriterTx
+from channels.contact_book import Origin, Side, Standing
 
 BY_EXPRESSION = {
     str(index.name): index
@@ -92,3 +97,60 @@ def test_a_file_of_a_newer_program_is_refused_and_left_alone(tmp_path: Path) -> 
         migrate(path)
 
     assert path.read_bytes() == before
+
+
+AGENTS = (
+    ("a-1", "alice", "alice/client", 1_700_000_000_123),
+    ("b-1", "bob", "bob/translator", 1_700_000_000_000),
+)
+
+
+def with_two_agents(path: Path) -> None:
+    """A database of the first deal, with an agent of Alice's and one of Bob's."""
+    migrate(path, "0001")
+    with closing(sqlite3.connect(path)) as database, database:
+        for id_, owner, handle, created_at in AGENTS:
+            database.execute(
+                "INSERT INTO users (id, handle, is_operator, created_at) VALUES (?, ?, 0, ?)",
+                (owner, owner, created_at),
+            )
+            database.execute(
+                "INSERT INTO agents (id, owner_id, handle, status, is_global, is_findable, presence, version, state,"
+                " created_at) VALUES (?, ?, ?, 'active', 0, 0, 'offline', 1, '{}', ?)",
+                (id_, owner, handle, created_at),
+            )
+
+
+def test_agents_of_before_and_their_owners_become_contacts_forward_back_and_forward(tmp_path: Path) -> None:
+    path = tmp_path / "market.sqlite3"
+    with_two_agents(path)
+    first = tables_of(path)
+
+    for _ in range(2):
+        migrate(path)
+
+        connection = open_writer(path, busy_timeout_s=5)
+        with closing(connection):
+            tx = WriterTx(connection, {})
+            assert sides.doctor(tx) == []
+            for id_, owner, _handle, created_at in AGENTS:
+                (contact,) = [
+                    states.load(tx, "contact", row[0])
+                    for row in tx.all("SELECT id FROM contacts WHERE requester_id = :owner", owner=owner)
+                ]
+                assert (contact.origin, contact.status, contact.scope) == (Origin.OWNER, Standing.ACTIVE, None)
+                assert (contact.requester, contact.recipient) == (
+                    Side(id=owner, type="User", user_id=owner), Side(id=id_, type="Agent", user_id=owner),
+                )  # fmt: skip
+                assert contact.inserted_at == from_ms(created_at)
+            assert len(tx.all("SELECT * FROM contact_sides")) == 4
+            users = tx.all("SELECT handle, first_name, last_name, email FROM users ORDER BY handle")
+            assert users == [("alice", None, None, None), ("bob", None, None, None)]
+        go_back(path, "0001")
+        assert tables_of(path) == first
+        with closing(sqlite3.connect(path)) as database:
+            kept = database.execute("SELECT id, owner_id, handle, created_at FROM agents ORDER BY id").fetchall()
+            assert kept == list(AGENTS)
+            assert database.execute("SELECT id, is_operator FROM users ORDER BY id").fetchall() == [
+                ("alice", 0), ("bob", 0),
+            ]  # fmt: skip

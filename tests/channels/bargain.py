@@ -19,7 +19,7 @@ from channels.negotiation import (
 )
 from channels.opening import Opening
 from crypto import accept_message, offer_message, sign
-from tests.channels.roles import ALICE, BOB, FRESH_ID, MARKET, NOW, Player, context
+from tests.channels.roles import ALICE, BOB, FRESH_ID, MARKET, NOW, Player, broadcasts_of, context
 
 GARBAGE = "not a signature"
 
@@ -159,7 +159,7 @@ class Mirror:
         is_own = sender is not None and sender.id == self.who.id
         if is_own:
             self.known = msgspec.json.decode(msgspec.json.encode(decision.reply))
-        for broadcast in decision.broadcasts:
+        for broadcast in broadcasts_of(decision):
             assert broadcast.audience in {Audience.ALL, Audience.OTHER_AGENTS}
             if broadcast.audience is Audience.ALL or not is_own:
                 told = msgspec.json.decode(msgspec.json.encode(broadcast.payload))

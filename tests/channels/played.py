@@ -1,15 +1,16 @@
 """A marketplace in memory that keeps every reply and all that is told, for comparison with PROTOCOL.md.
 
-Alice hires, Bob works, an operator bans.
+Alice hires, Bob works, an operator bans; in the end Bob blocks Alice.
 """
 
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
 
-from channels import moderation
+from channels import ending
 from channels.handlers import Audience, Broadcast, Context, Decision, Mail
 from channels.identity import Identity
 from channels.negotiation import NegotiationSession
@@ -19,8 +20,8 @@ from tests.channels.work import HELLO, PURSE, close, hired, stream
 from tests.channels.world import THE_HOUSE, World
 
 ENDS: dict[str, Callable[[Any, Context], Decision]] = {
-    "negotiation": moderation.cancel_negotiation,
-    "task": moderation.cancel_task,
+    "negotiation": partial(ending.cancel_negotiation, reason=ending.BANNED),
+    "task": partial(ending.cancel_task, reason=ending.BANNED),
 }
 """What a ban makes of what its agent has open."""
 
@@ -60,8 +61,9 @@ class Played(World):
 
     def _carry_out(self, decision: Decision, sender: Identity, store: str) -> None:
         super()._carry_out(decision, sender, store)
-        for broadcast in decision.broadcasts:
-            self._keep_told(broadcast)
+        for told in decision.broadcasts:
+            if isinstance(told, Broadcast):
+                self._keep_told(told)
 
     def _deliver(self, mail: Mail) -> Broadcast:
         letter = super()._deliver(mail)
@@ -133,6 +135,9 @@ def story() -> Played:
     world.ban("task", hired(world))
     hired(world)
     world.advance(MARKET.limits.deadline_default_s)
+    world.bargain(600)
+    hired(world)
+    world.call(BOB, "block", handle=ALICE.agent.handle)
 
     world.join(BOB, f"messages:{BOB.id}")
     for message_id in list(world.states["message"])[:2]:

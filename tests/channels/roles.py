@@ -13,7 +13,7 @@ import pytest
 
 from channels.agents import Agent, Capability
 from channels.errors import Refusal
-from channels.handlers import Context, Limits, Market
+from channels.handlers import Broadcast, Context, Decision, Limits, Market
 from channels.identity import Identity
 from crypto import format_public_key, public_key_of
 
@@ -115,6 +115,13 @@ def refused(act: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> Refu
     with pytest.raises(Refusal) as caught:
         act(*args, **kwargs)
     return caught.value
+
+
+def broadcasts_of(decision: Decision) -> tuple[Broadcast, ...]:
+    """What the subscribers of topics are told; the decision changes nobody's tie."""
+    told = tuple(one for one in decision.broadcasts if isinstance(one, Broadcast))
+    assert told == decision.broadcasts
+    return told
 
 
 def as_told(value: object) -> Any:

@@ -5,7 +5,7 @@ import pytest
 
 from channels import negotiation, task
 from channels.agents import Agent, AgentStatus, Capability
-from channels.contacts import is_present_to
+from channels.contacts import NO_TIE, Tie, is_present_to
 from channels.discovery import (
     ACCESS,
     HANDLERS,
@@ -13,6 +13,7 @@ from channels.discovery import (
     TOPIC,
     VISIBLE,
     Announce,
+    Arrival,
     Cursor,
     Discover,
     Found,
@@ -28,6 +29,7 @@ from channels.handlers import (
     Broadcast,
     Decision,
     Empty,
+    KnowTies,
     NotePresence,
     ShowPresence,
     Track,
@@ -35,6 +37,7 @@ from channels.handlers import (
 )
 from tests.channels.roles import ALICE, BOB, NOW, agent_named, as_told, context, identity_of, market_with, refused
 
+TIES = {BOB.id: Tie(is_contact=True)}
 EARLIER = NOW.replace(year=2025)
 OFFERED = msgspec.structs.replace(
     ALICE.agent, capabilities=(Capability("translate", 1000), Capability("sum", 5)), updated_at=EARLIER
@@ -60,7 +63,7 @@ class TestTheTopic:
         }
 
         assert TOPIC == "agents:discovery"
-        assert (JOIN.loads, JOIN.access, JOIN.scope) == ("agent", Access.WRITE, "discover")
+        assert (JOIN.loads, JOIN.access, JOIN.scope) == ("arrival", Access.WRITE, "discover")
         assert {*table} == {"discover", "update_metadata", "announce", "open_negotiation", "open_task"}
         assert table["discover"][1:] == ("discovery", Access.READ, "discover")
         assert HANDLERS["discover"].rate == "discovery"
@@ -82,7 +85,7 @@ class TestJoining:
     def test_alice_is_told_what_money_and_signatures_are_here_and_is_present_under_her_id(self) -> None:
         agent = _with(metadata={"languages": ["de"]})
 
-        decision = JOIN.decide(agent, Empty(), context(ALICE, topic=TOPIC))
+        decision = JOIN.decide(Arrival(agent=agent, ties=TIES), Empty(), context(ALICE, topic=TOPIC))
 
         assert decision.reply == {
             "agent_id": ALICE.id,
@@ -90,7 +93,8 @@ class TestJoining:
             "exponent": 6,
             "signing_domain": "market.test",
         }
-        (tracked,) = decision.presence
+        knows, tracked = decision.presence
+        assert knows == KnowTies(TIES)
         assert isinstance(tracked, Track)
         assert (tracked.key, tracked.party) == (ALICE.id, agent.party)
         assert decision.changes == (NotePresence(ALICE.id, "online"),)
@@ -106,10 +110,12 @@ class TestJoining:
 
     @pytest.mark.parametrize("status", [status for status in AgentStatus if status is not AgentStatus.ACTIVE])
     def test_who_is_not_active_may_look_and_is_not_shown(self, status: AgentStatus) -> None:
-        decision = JOIN.decide(_with(status=status), Empty(), context(ALICE, topic=TOPIC))
+        arrival = Arrival(agent=_with(status=status), ties=TIES)
+
+        decision = JOIN.decide(arrival, Empty(), context(ALICE, topic=TOPIC))
 
         assert decision.reply["agent_id"] == ALICE.id
-        assert (decision.presence, decision.changes) == ((ShowPresence(),), ())
+        assert (decision.presence, decision.changes) == ((KnowTies(TIES), ShowPresence()), ())
 
 
 class TestAnnouncing:
@@ -233,7 +239,7 @@ class TestHits:
     )
 
     def test_a_hit_has_these_fields(self) -> None:
-        hit = Hit(agent=self.BOB, status="busy", price=1000)
+        hit = Hit(agent=self.BOB, status="busy", price=1000, tie=NO_TIE)
 
         assert as_told(hit_payload(hit, ALICE.agent.party)) == {
             "id": BOB.id,
@@ -258,21 +264,28 @@ class TestHits:
     def test_an_agent_without_a_key_has_no_did_and_a_new_one_no_success_rate(self) -> None:
         bob = agent_named("bob", number=0xB, public_key=None)
 
-        told = as_told(hit_payload(Hit(agent=bob, status="offline", price=None), ALICE.agent.party))
+        told = as_told(hit_payload(Hit(agent=bob, status="offline", price=None, tie=NO_TIE), ALICE.agent.party))
 
         assert (told["did"], told["success_rate"], told["price"], told["reputation"]) == (None, None, None, 3.5)
 
     def test_a_stranger_says_that_it_wants_to_be_asked_first(self) -> None:
         stranger = agent_named("bob", number=0xB, organisation_id=None, tags=("text",))
 
-        told = hit_payload(Hit(agent=stranger, status="online", price=1), ALICE.agent.party)
+        told = hit_payload(Hit(agent=stranger, status="online", price=1, tie=NO_TIE), ALICE.agent.party)
 
-        assert told["contact_required"] is True
+        assert (told["is_contact"], told["contact_required"]) == (False, True)
+
+    def test_a_contact_says_that_it_is_one_and_may_be_hired(self) -> None:
+        stranger = agent_named("bob", number=0xB, organisation_id=None, tags=("text",))
+
+        told = hit_payload(Hit(agent=stranger, status="online", price=1, tie=TIES[BOB.id]), ALICE.agent.party)
+
+        assert (told["is_contact"], told["contact_required"]) == (True, False)
 
 
 class TestDiscovering:
     def _found(self, next_cursor: Cursor | None) -> Found:
-        hit = Hit(agent=BOB.agent, status="online", price=1000)
+        hit = Hit(agent=BOB.agent, status="online", price=1000, tie=NO_TIE)
         return Found(hits=(hit,), next_cursor=next_cursor, viewer=ALICE.agent.party)
 
     def test_the_last_page_has_no_cursor(self) -> None:

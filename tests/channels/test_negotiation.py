@@ -35,6 +35,7 @@ from tests.channels.roles import (
     NOW,
     Player,
     as_told,
+    broadcasts_of,
     capped,
     context,
     market_with,
@@ -55,7 +56,7 @@ class TestOffering:
 
         (made,) = state_after(decision).offers
         assert (made.agent_id, made.round, made.amount, made.signature) == (first.id, 1, 900, request.signature)
-        (relayed,) = decision.broadcasts
+        (relayed,) = broadcasts_of(decision)
         assert (relayed.topic, relayed.event, relayed.audience) == (topic_of(session), "offer", Audience.OTHER_AGENTS)
         assert as_told(relayed.payload) == {
             "session_id": FRESH_ID,
@@ -108,7 +109,7 @@ class TestOffering:
             None,
         )
         assert after.agreement_expires_at == NOW + timedelta(hours=24)
-        offer, complete = decision.broadcasts
+        offer, complete = broadcasts_of(decision)
         assert (offer.event, offer.audience) == ("offer", Audience.OTHER_AGENTS)
         assert (complete.event, complete.audience) == ("negotiation_complete", Audience.ALL)
         assert as_told(complete.payload)["accepted_by"] is None
@@ -224,7 +225,7 @@ class TestAccepting:
         after = state_after(decision)
         assert (after.status, after.amount, after.accepted_by) == (Phase.AGREED, 800, ALICE.id)
         assert (after.ended_at, after.agreement_expires_at) == (NOW, NOW + timedelta(hours=24))
-        accept, complete = decision.broadcasts
+        accept, complete = broadcasts_of(decision)
         assert (accept.event, accept.audience) == ("accept", Audience.OTHER_AGENTS)
         assert accept.payload == {
             "session_id": FRESH_ID,
@@ -365,7 +366,7 @@ class TestRejecting:
 
         after = state_after(decision)
         assert (after.status, after.ended_by, after.reason, after.ended_at) == (Phase.REJECTED, who.id, "too dear", NOW)
-        (relayed,) = decision.broadcasts
+        (relayed,) = broadcasts_of(decision)
         assert (relayed.event, relayed.audience) == ("reject", Audience.OTHER_AGENTS)
         assert as_told(relayed.payload) == {
             "session_id": FRESH_ID,
@@ -418,7 +419,7 @@ class TestExpiry:
 
         after = state_after(decision)
         assert (after.status, after.ended_at) == (Phase.EXPIRED, opened().expires_at)
-        (told,) = decision.broadcasts
+        (told,) = broadcasts_of(decision)
         assert (told.topic, told.event, told.audience) == (topic_of(after), "negotiation_expired", Audience.ALL)
         assert as_told(told.payload) == {
             "session_id": FRESH_ID,

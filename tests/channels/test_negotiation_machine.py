@@ -25,7 +25,19 @@ from channels.negotiation import (
 )
 from crypto import canonical_digest, format_public_key, public_key_of, receipt_message, sign, verify_receipt
 from tests.channels.bargain import Mirror, act, opened, signed_accept, signed_offer, topic_of
-from tests.channels.roles import ALICE, BOB, CAROL, MARKET, NOW, OTHER_ID, Player, as_told, context, market_with
+from tests.channels.roles import (
+    ALICE,
+    BOB,
+    CAROL,
+    MARKET,
+    NOW,
+    OTHER_ID,
+    Player,
+    as_told,
+    broadcasts_of,
+    context,
+    market_with,
+)
 
 PLATFORM = bytes([7]) * 32
 MAX_OFFER = 2000
@@ -170,7 +182,7 @@ class Negotiating(RuleBasedStateMachine):
         """It may run at any time, early, late or again."""
         decision = TIMERS[EXPIRES](self.session, context(ALICE, now=self.now, topic=topic_of(self.session)))
         if self.outcome is None and self.now >= self.session.expires_at:
-            assert [told.event for told in decision.broadcasts] == ["negotiation_expired"]
+            assert [told.event for told in broadcasts_of(decision)] == ["negotiation_expired"]
             self.outcome = Phase.EXPIRED
         else:
             assert decision == Decision()

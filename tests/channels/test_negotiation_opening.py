@@ -63,6 +63,7 @@ class TestOpening:
             "base_max": 1000,
             "max_offer": 2000,
             "max_rounds": 10,
+            "max_price": None,
             "terms": None,
             "session_digest": reply["session_digest"],
             "status": "open",

@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from channels.agents import AgentStatus, Capability
+from channels.contacts import Kind
 from channels.opening import Opening, require_counterpart, require_room
 from tests.channels.roles import ALICE, BOB, player, refused
 
@@ -22,19 +23,22 @@ def opening(*, client: dict[str, Any] | None = None, provider: dict[str, Any] | 
 def test_the_provider_comes_with_its_list_price(*, keys: bool) -> None:
     facts = Opening(client=ALICE.agent, provider=BOB.agent, open_count=0)
 
-    assert require_counterpart(facts, capability="translate", keys=keys) == (BOB.agent, 1_000)
+    assert require_counterpart(facts, capability="translate", keys=keys, kind=Kind.TASK) == (BOB.agent, 1_000)
 
 
 def test_a_capability_without_a_price_of_its_own_has_the_base_price() -> None:
     facts = opening(provider={"capabilities": (Capability("draw"),), "base_price": 70})
 
-    assert require_counterpart(facts, capability="draw", keys=False)[1] == 70
+    assert require_counterpart(facts, capability="draw", keys=False, kind=Kind.TASK)[1] == 70
 
 
 def test_agents_without_keys_may_work_but_not_sign() -> None:
     for facts in (opening(client={"public_key": None}), opening(provider={"public_key": None})):
-        assert require_counterpart(facts, capability="translate", keys=False)[1] == 1_000
-        assert refused(require_counterpart, facts, capability="translate", keys=True).reason == "public_key_required"
+        assert require_counterpart(facts, capability="translate", keys=False, kind=Kind.TASK)[1] == 1_000
+        assert (
+            refused(require_counterpart, facts, capability="translate", keys=True, kind=Kind.NEGOTIATION).reason
+            == "public_key_required"
+        )
 
 
 def test_the_checks_have_one_order_and_the_first_that_fails_is_told() -> None:
@@ -52,7 +56,10 @@ def test_the_checks_have_one_order_and_the_first_that_fails_is_told() -> None:
         ("capability_not_offered", opening(provider={"capabilities": ()})),
     ]
 
-    reasons = [refused(require_counterpart, facts, capability="translate", keys=True).reason for _, facts in cases]
+    reasons = [
+        refused(require_counterpart, facts, capability="translate", keys=True, kind=Kind.NEGOTIATION).reason
+        for _, facts in cases
+    ]
 
     assert reasons == [reason for reason, _ in cases]
 
@@ -61,7 +68,7 @@ def test_the_checks_have_one_order_and_the_first_that_fails_is_told() -> None:
 def test_what_is_not_offered_at_a_price_cannot_be_had(capabilities: tuple[Capability, ...]) -> None:
     facts = opening(provider={"capabilities": capabilities})
 
-    refusal = refused(require_counterpart, facts, capability="translate", keys=False)
+    refusal = refused(require_counterpart, facts, capability="translate", keys=False, kind=Kind.TASK)
 
     assert (refusal.kind, refusal.reason) == ("conflict", "capability_not_offered")
     assert refusal.context == {"capabilities": [own.name for own in capabilities]}
@@ -70,9 +77,34 @@ def test_what_is_not_offered_at_a_price_cannot_be_had(capabilities: tuple[Capabi
 def test_strangers_need_a_contact() -> None:
     facts = Opening(client=ALICE.agent, provider=STRANGE_BOB, open_count=0)
 
-    refusal = refused(require_counterpart, facts, capability="translate", keys=False)
+    refusal = refused(require_counterpart, facts, capability="translate", keys=False, kind=Kind.TASK)
 
     assert (refusal.kind, refusal.reason) == ("forbidden", "contact_required")
+
+
+@pytest.mark.parametrize("tags", [("text",), ()], ids=["found", "not found"])
+def test_strangers_are_told_whom_to_ask_where_they_can_find_it(tags: tuple[str, ...]) -> None:
+    strange = {"organisation_id": None, "owner_organisation_id": None, "tags": tags}
+
+    refusal = refused(
+        require_counterpart, opening(provider=strange), capability="translate", keys=False, kind=Kind.TASK
+    )
+
+    assert refusal.context == ({"handle": "bob/bot"} if tags else {})
+
+
+@pytest.mark.parametrize("status", AgentStatus)
+def test_to_strangers_drafts_and_banned_agents_do_not_exist(status: AgentStatus) -> None:
+    strange = {"organisation_id": None, "owner_organisation_id": None, "status": status}
+    is_hidden = status in {AgentStatus.DRAFT, AgentStatus.BANNED}
+
+    for facts, reason in (
+        (opening(provider=strange), "not_found" if is_hidden else "contact_required"),
+        (opening(provider={"status": status}), None if status is AgentStatus.ACTIVE else "agent_unavailable"),
+    ):
+        if reason is not None:
+            refusal = refused(require_counterpart, facts, capability="translate", keys=False, kind=Kind.TASK)
+            assert refusal.reason == reason
 
 
 def test_the_last_place_of_a_pair_can_be_taken_and_no_other_after_it() -> None:

@@ -51,6 +51,11 @@ def outcome(act: Callable[[], object]) -> bool:
     return True
 
 
+def block(world: Played) -> None:
+    """What the end of a contact does, a block does too, between any two."""
+    world.call(BOB, "block", handle=ALICE.agent.handle)
+
+
 NEGOTIATION_MOVES: dict[str, Callable[[Played, str], None]] = {
     "offer": lambda world, id_: world.offer(ALICE, id_, 700),
     "offer equal to the standing counter-offer": lambda world, id_: world.offer(ALICE, id_, 1_001),
@@ -58,6 +63,7 @@ NEGOTIATION_MOVES: dict[str, Callable[[Played, str], None]] = {
     "reject": lambda world, id_: world.push(ALICE, f"negotiation:{id_}", "reject", {"reason": "another"}),
     "the clock": lambda world, id_: world.advance(MARKET.limits.negotiation_ttl_s),
     "a ban of either agent": lambda world, id_: world.ban("negotiation", id_),
+    "the contact's end, or a block": lambda world, _: block(world),
 }
 BRINGS_TO = {
     "open": "", "agreed": "accept", "rejected": "reject", "expired": "the clock", "cancelled": "a ban of either agent"
@@ -106,6 +112,7 @@ TASK_MOVES: dict[str, Callable[[Played, str], None]] = {
     "error": send("error", **EVENTS["error"]),
     "cancel": send("cancel", **EVENTS["cancel"]),
     "a ban of either agent": lambda world, id_: world.ban("task", id_),
+    "the contact's end, or a block": lambda world, _: block(world),
     "the clock": wait,
 }
 
@@ -175,7 +182,7 @@ def test_the_statuses_of_an_agent_follow_as_the_table_says() -> None:
 
 @pytest.mark.parametrize("module", OURS, ids=lambda module: module.TOPIC)
 def test_the_timers_are_those_of_the_topic(module: Any) -> None:
-    text = CHAPTERS[module.TOPIC.partition(":")[0]]
+    text = chapter(next(title for title in titles(2) if title.startswith(f"`{module.TOPIC.rstrip('*')}")))
     listed = [code(row["timer"]) for rows in tables("timer", text) for row in rows]
 
     assert listed == [*getattr(module, "TIMERS", {})]

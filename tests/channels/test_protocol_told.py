@@ -11,15 +11,25 @@ import pytest
 
 from channels import discovery
 from channels.agents import AgentStatus
-from channels.contacts import Party, Relation, is_discoverable_by, is_present_to, needs_contact, relation
-from channels.discovery import Announce, Found, Hit, UpdateMetadata
-from channels.handlers import Audience, Empty, ShowPresence, Track
+from channels.contacts import (
+    NO_TIE,
+    Party,
+    Relation,
+    Tie,
+    exists_for,
+    is_discoverable_by,
+    is_present_to,
+    needs_contact,
+    relation,
+)
+from channels.discovery import Announce, Arrival, Found, Hit, UpdateMetadata
+from channels.handlers import Audience, Empty, KnowTies, ShowPresence, Track
 from channels.presence import Presence
 from channels.routes import OURS
 from tests.channels import played
 from tests.channels.played import Played
 from tests.channels.protocol_text import chapter, code, codes, section, table, tables
-from tests.channels.roles import ALICE, BOB, as_told, context
+from tests.channels.roles import ALICE, BOB, as_told, broadcasts_of, context
 
 DISCOVERY = chapter("`agents:discovery`")
 NEGOTIATION = chapter("`negotiation:{session_id}`")
@@ -93,7 +103,11 @@ REPLIES = [
     for module in OURS
     for event in ("phx_join", *module.HANDLERS)
 ]
-PLAYED_APART = {("agents", event) for event in ("phx_join", "discover", "update_metadata", "announce")}
+PLAYED_APART = {
+    *(("agents", event) for event in ("phx_join", "discover", "update_metadata", "announce")),
+    *((topic, "phx_join") for topic in ("agent_contacts", "user_contacts", "agent_control", "agent_rooms")),
+}
+"""Discovery below; topics that are one agent's or user's own in test_protocol_contacts.py."""
 
 
 @pytest.mark.parametrize(("topic", "event"), [case for case in REPLIES if case.values not in PLAYED_APART])
@@ -174,8 +188,8 @@ def test_a_stored_message_has_the_payload_of_its_type(story: Played, type_: str)
 
 
 def test_a_join_of_discovery_tells_and_shows_what_its_tables_say() -> None:
-    decision = discovery.join(ALICE.agent, Empty(), context(ALICE))
-    (track,) = decision.presence
+    decision = discovery.join(Arrival(agent=ALICE.agent, ties={}), Empty(), context(ALICE))
+    _, track = decision.presence
     assert isinstance(track, Track)
     shown = Presence().track(ALICE.id, "socket", track.meta, "ref").joins[ALICE.id]["metas"][0]
 
@@ -185,9 +199,9 @@ def test_a_join_of_discovery_tells_and_shows_what_its_tables_say() -> None:
 
 def test_who_is_not_active_is_shown_the_others_and_not_itself() -> None:
     agent = msgspec.structs.replace(ALICE.agent, status=AgentStatus.INACTIVE)
-    decision = discovery.join(agent, Empty(), context(ALICE))
+    decision = discovery.join(Arrival(agent=agent, ties={}), Empty(), context(ALICE))
 
-    assert decision.presence == (ShowPresence(),)
+    assert decision.presence == (KnowTies({}), ShowPresence())
     assert "one that is not active may\nlook, and is not shown" in section("Join", DISCOVERY)
 
 
@@ -200,7 +214,7 @@ def test_metadata_is_answered_as_its_table_says(metadata: dict[str, Any]) -> Non
 
 def test_an_announcement_is_answered_and_told_as_its_tables_say() -> None:
     decision = discovery.announce(ALICE.agent, Announce(capabilities=("read",)), context(ALICE))
-    (broadcast,) = decision.broadcasts
+    (broadcast,) = broadcasts_of(decision)
     rows = {code(row["told"]): row for row in table("told", DISCOVERY)}
 
     require_fits(as_told(decision.reply), reply_fields("agents", "announce"), where="announce")
@@ -210,7 +224,9 @@ def test_an_announcement_is_answered_and_told_as_its_tables_say() -> None:
 
 @pytest.mark.parametrize("agent", [ALICE.agent, msgspec.structs.replace(BOB.agent, public_key=None, tasks_completed=2)])
 def test_a_hit_is_what_its_table_says(agent: Any) -> None:
-    found = Found(hits=(Hit(agent=agent, status="online", price=None),), next_cursor=None, viewer=ALICE.agent.party)
+    found = Found(
+        hits=(Hit(agent=agent, status="online", price=None, tie=NO_TIE),), next_cursor=None, viewer=ALICE.agent.party
+    )
     reply = as_told(discovery.discover(found, discovery.Discover(), context(ALICE)).reply)
 
     require_fits(reply, reply_fields("agents", "discover"), where="discover")
@@ -219,26 +235,31 @@ def test_a_hit_is_what_its_table_says(agent: Any) -> None:
 
 def test_who_sees_whom_is_what_the_table_says() -> None:
     bob = Party(id="b", user_id="u", organisation_id="o", has_tags=True)
+    stranger = Party(id="a", user_id="v")
     viewers = {
         "self": bob,
         "owner": Party(id="u", user_id="u"),
+        "blocked": Party(id="a", user_id="u"),
         "sibling": Party(id="a", user_id="u"),
         "same_organisation": Party(id="a", user_id="v", owner_organisation_id="o"),
-        "global": Party(id="a", user_id="v"),
-        "stranger": Party(id="a", user_id="v"),
+        "global": stranger,
+        "contact": stranger,
+        "stranger": stranger,
     }
+    ties = {"blocked": Tie(is_blocked=True), "contact": Tie(is_contact=True)}
     rows = table("relation", chapter("Who sees whom"))
 
     assert [code(row["relation"]) for row in rows] == [kind.value for kind in Relation]
     for row in rows:
         name = code(row["relation"])
         subject = msgspec.structs.replace(bob, is_global=name == "global")
-        viewer = viewers[name]
+        viewer, tie = viewers[name], ties.get(name, NO_TIE)
         hidden = msgspec.structs.replace(subject, has_tags=False)
-        finds = [is_discoverable_by(viewer, subject), is_discoverable_by(viewer, hidden)]
-        assert relation(viewer, subject).value == name
-        assert (row["sees b's presence"] == "yes") is is_present_to(viewer, subject)
-        assert ("contact_required" in row["may hire b"]) is needs_contact(viewer, subject)
-        assert name == "self" or row["finds b in `discover`"] == {
-            (True, True): "yes", (True, False): "if b is listed and has a tag"
+        finds = [is_discoverable_by(viewer, subject, tie), is_discoverable_by(viewer, hidden, tie)]
+        assert relation(viewer, subject, tie).value == name
+        assert (row["sees b's presence, and b among its peers"] == "yes") is is_present_to(viewer, subject, tie)
+        assert ("contact_required" in row["may hire b"]) is needs_contact(viewer, subject, tie)
+        assert ("not_found" in row["may hire b"]) is not exists_for(viewer, subject, tie)
+        assert name == "self" or row["finds b in `discover` and the directory"] == {
+            (True, True): "yes", (True, False): "if b is listed and has a tag", (False, False): "no"
         }[finds[0], finds[1]]  # fmt: skip

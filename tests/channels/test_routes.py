@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 
-from channels import discovery, negotiation
+from channels import discovery, messages, negotiation, task_state
+from channels.contact_book import BLOCK_EXPIRES, CONTACT_EXPIRES, REQUEST_EXPIRES
 from channels.handlers import Decision, Empty, Handler
-from channels.routes import OURS, BadTopicModule, Routes, route_of
+from channels.routes import CLOCKS, OURS, BadTopicModule, Routes, route_of
+from tests.channels.bargain import opened
+from tests.channels.roles import ALICE, context
 
 
 def topic_module(pattern: Any = "room:*", *, without: str = "") -> ModuleType:
@@ -32,6 +35,10 @@ def topic_module(pattern: Any = "room:*", *, without: str = "") -> ModuleType:
         ("negotiation:1", "negotiation:*"),
         ("task:a:b", "task:*"),
         ("messages:x", "messages:*"),
+        ("agent_contacts:x", "agent_contacts:*"),
+        ("user_contacts:x", "user_contacts:*"),
+        ("agent_control:x", "agent_control:*"),
+        ("agent_rooms:x", "agent_rooms:*"),
     ],
 )
 def test_a_topic_finds_its_module(topic: str, pattern: str) -> None:
@@ -50,8 +57,37 @@ def test_all_of_ours_are_there_with_their_timers_and_who_sees_whom() -> None:
     routes = Routes()
 
     assert [route.pattern for route in routes.all] == [module.TOPIC for module in OURS]
-    assert route_of(negotiation).timers == negotiation.TIMERS
+    assert route_of(negotiation).timers.keys() == negotiation.TIMERS.keys()
     assert route_of(discovery).visible is discovery.VISIBLE
+    assert route_of(messages).visible is None
+
+
+def test_a_topics_timer_runs_what_its_module_says_on_what_a_join_is_given() -> None:
+    session = opened()
+    clock = Routes().clock("negotiation:1", negotiation.EXPIRES)
+
+    assert clock.loads == negotiation.JOIN.loads
+    late = context(ALICE, now=session.expires_at, topic="negotiation:1")
+    assert clock.decide(session, Empty(), late) == negotiation.expire(session, late)
+
+
+def test_a_timer_of_what_is_gone_does_nothing() -> None:
+    clock = Routes().clock("task:1", task_state.DEADLINE)
+
+    assert clock.decide(None, Empty(), context(ALICE)) == Decision()
+
+
+def test_what_has_no_topic_of_its_own_has_its_clocks_all_the_same() -> None:
+    routes = Routes()
+
+    for kind in (REQUEST_EXPIRES, CONTACT_EXPIRES, BLOCK_EXPIRES):
+        assert routes.clock(f"{kind.removesuffix('_expires')}:1", kind) is CLOCKS[kind]
+
+
+@pytest.mark.parametrize("topic", ["contact:1", "negotiation:1", "agent_contacts:1"])
+def test_a_timer_that_nobody_arms_is_a_bug(topic: str) -> None:
+    with pytest.raises(KeyError):
+        Routes().clock(topic, "task_deadline")
 
 
 def test_an_operators_module_is_added_beside_ours() -> None:

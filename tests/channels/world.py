@@ -15,6 +15,8 @@ import msgspec
 
 from channels import messages, negotiation, task
 from channels.agents import Agent
+from channels.contact_requests import ADD, RESPOND
+from channels.contacts import Tie
 from channels.errors import Conflict, Invalid
 from channels.handlers import (
     Access,
@@ -28,10 +30,12 @@ from channels.handlers import (
     Market,
     Outcome,
     Push,
+    Retied,
     Save,
     Spend,
     StoreChunk,
     Timer,
+    Told,
 )
 from channels.hiring import OpenTask, TaskOpening, open_task
 from channels.identity import Identity
@@ -39,9 +43,12 @@ from channels.ledger import EXTERNAL, Entry, available, deposit
 from channels.messages import StoredMessage, delivery
 from channels.negotiation import NegotiationSession, OpenNegotiation, open_negotiation
 from channels.opening import Opening
+from channels.revocation import BLOCK, REMOVE, UNBLOCK
+from channels.routes import CLOCKS
 from channels.streams import StreamFacts
 from channels.task import Task
 from crypto import StreamChecksum
+from tests.channels.book import Book, owner_entity
 from tests.channels.roles import MARKET, NOW, Player, as_told
 
 THE_HOUSE = Identity(kind="user", user_id="", handle="system", key_id="", scopes=frozenset())
@@ -50,6 +57,9 @@ THE_HOUSE = Identity(kind="user", user_id="", handle="system", key_id="", scopes
 MODULES: tuple[ModuleType, ...] = (negotiation, task, messages)
 OPEN_NEGOTIATION = Handler(OpenNegotiation, open_negotiation, "opening", Access.WRITE, "negotiate")
 OPEN_TASK = Handler(OpenTask, open_task, "task_opening", Access.WRITE, "tasks")
+CALLS = {"add": ADD, "respond": RESPOND, "remove": REMOVE, "block": BLOCK, "unblock": UNBLOCK}
+"""What is asked of the contact book, which has no topic."""
+
 STORES = {
     "task": "task",
     "task_input": "task",
@@ -59,7 +69,8 @@ STORES = {
 }
 """Where a decided state goes, by the loader that its handler names."""
 
-UNFINISHED = {"negotiation": {"open"}, "task": {"pending", "in_progress"}}
+Who = Player | Identity
+"""An agent, or a user by what its credential proves."""
 
 Loader = Callable[["World", str, Any, Identity], Any]
 
@@ -72,9 +83,9 @@ class Heard(msgspec.Struct, frozen=True):
 
 
 class Listener:
-    """An agent's socket that has joined a topic; it keeps what comes."""
+    """A socket that has joined a topic; it keeps what comes."""
 
-    def __init__(self, who: Player, topic: str) -> None:
+    def __init__(self, who: Who, topic: str) -> None:
         self.who = who
         self.topic = topic
         self.heard: list[Heard] = []
@@ -82,6 +93,10 @@ class Listener:
     def events(self) -> list[str]:
         """The names of what came, in order."""
         return [heard.event for heard in self.heard]
+
+    def payloads(self, event: str) -> list[Any]:
+        """What came with that name, in order."""
+        return [heard.payload for heard in self.heard if heard.event == event]
 
     def hear(self, broadcast: Broadcast, sender: Identity) -> None:
         """Take a broadcast that is for this socket. It is never the sending one: that would be the sender's own."""
@@ -94,7 +109,7 @@ class World:
     """Every state of a marketplace.
 
     Args:
-        players: The agents that there are.
+        players: The agents that there are, each with its owner.
         market: Its fee and limits.
         modules: Topic modules whose topics work here.
     """
@@ -112,9 +127,12 @@ class World:
         self.spent: Counter[str] = Counter()
         self.pushed: list[Push] = []
         self.listeners: list[Listener] = []
+        self.retied: list[Retied] = []
+        self.book = Book(self.states, lambda: self.now)
         self._ids = 0
         for player in players:
             self.states["agent"][player.id] = player.agent
+            self.states["user"][player.agent.owner_id] = owner_entity(player.agent)
 
     # What players do.
 
@@ -124,8 +142,8 @@ class World:
         module.ACCESS(who.identity, topic_id)
         return as_told(self._run(module.JOIN, who.identity, topic, payload or {}).reply)
 
-    def listen(self, who: Player, topic: str) -> Listener:
-        """A socket of the agent that hears the topic from now on."""
+    def listen(self, who: Who, topic: str) -> Listener:
+        """A socket that hears the topic from now on."""
         listener = Listener(who, topic)
         self.listeners.append(listener)
         return listener
@@ -146,6 +164,10 @@ class World:
     def open_task(self, who: Player, **payload: Any) -> Any:
         """Open a task as `agents:discovery` would; its reply as JSON."""
         return as_told(self._run(OPEN_TASK, who.identity, "agents:discovery", payload).reply)
+
+    def call(self, who: Who, name: str, **payload: Any) -> Any:
+        """Ask something of the contact book, as REST does; the answer as JSON."""
+        return as_told(self._run(CALLS[name], identity_behind(who), "", payload).reply)
 
     def deposit(self, who: Player, amount: int) -> None:
         """Money from outside."""
@@ -232,20 +254,40 @@ class World:
         return decision
 
     def _run_timer(self, topic: str, kind: str) -> None:
+        if kind in CLOCKS:
+            self._run(CLOCKS[kind], THE_HOUSE, topic, {})
+            return
         module, topic_id = self._route(topic)
         store = STORES[module.JOIN.loads]
         decision = module.TIMERS[kind](self.states[store][topic_id], self.context(THE_HOUSE, topic))
         self._carry_out(decision, THE_HOUSE, store)
 
     def _carry_out(self, decision: Decision, sender: Identity, store: str) -> None:
+        ties = self.book.ties()
         self._post([change for change in decision.changes if isinstance(change, Entry)])  # It alone may refuse.
         if decision.state is not None:
             self._keep(store, decision.state.id, decision.state)
         mail = [self._change(change, sender) for change in decision.changes]
         self.pushed.extend(Push(push.event, as_told(push.payload)) for push in decision.pushes)
+        self._require_ties_told(decision.broadcasts, before=ties)
         for broadcast in (*decision.broadcasts, *(letter for letter in mail if letter is not None)):
-            for listener in self.listeners:
-                listener.hear(broadcast, sender)
+            self._tell(broadcast, sender)
+
+    def _tell(self, told: Told, sender: Identity) -> None:
+        if isinstance(told, Retied):
+            self.retied.append(told)
+            return
+        for listener in self.listeners:
+            listener.hear(told, sender)
+
+    def _require_ties_told(self, told: Iterable[Told], *, before: dict[tuple[str, str], Tie]) -> None:
+        """The rule of ties: every tie that a decision has changed is told as it is; a scope alone shows nothing."""
+        last = {frozenset((one.a_id, one.b_id)): one for one in told if isinstance(one, Retied)}
+        for one in last.values():
+            assert one.tie == self.book.tie(one.a_id, one.b_id), "a tie is told as it is"
+        seen, after = ({two: tie.mirrored for two, tie in ties.items()} for ties in (before, self.book.ties()))
+        changed = {frozenset(two) for two in {*seen, *after} if seen.get(two) != after.get(two)}
+        assert changed <= last.keys(), "a changed tie is told"
 
     def _change(self, change: Any, sender: Identity) -> Broadcast | None:
         match change:
@@ -304,6 +346,11 @@ class World:
         return Broadcast(f"messages:{mail.to_agent_id}", "new_message", delivery(message))
 
 
+def identity_behind(who: Who) -> Identity:
+    """What the credential of an agent or a user proves."""
+    return who.identity if isinstance(who, Player) else who
+
+
 def _decode(payload: Any, request: Any) -> Any:
     """The payload as the handler's struct, decoded from JSON as the hub does."""
     try:
@@ -322,10 +369,9 @@ def _opening(store: str) -> Loader:
         return Opening(
             client=world.agent(pair[0]),
             provider=world.states["agent"].get(pair[1]),
-            open_count=sum(
-                (state.client_agent_id, state.provider_agent_id) == pair and state.status in UNFINISHED[store]
-                for state in world.states[store].values()
-            ),
+            open_count=world.book.open_count(*pair, store),
+            tie=world.book.tie(*pair),
+            open_of_all_kinds=world.book.open_count(*pair, "negotiation", "task"),
         )
 
     return load
@@ -376,5 +422,12 @@ LOADERS: dict[str, Loader] = {
     "opening": _opening("negotiation"),
     "mailbox": _mailbox,
     "message": _message,
+    "contact_asking": lambda world, _topic_id, request, sender: world.book.asking(request, sender),
+    "contact_answering": lambda world, _topic_id, request, sender: world.book.answering(request, sender),
+    "contact_removing": lambda world, _topic_id, request, sender: world.book.removing(request, sender),
+    "blocking": lambda world, _topic_id, request, sender: world.book.named(request, sender),
+    "contact_request": _state("contact_request"),
+    "contact_pair": lambda world, topic_id, _request, _sender: world.book.of_contact(topic_id),
+    "block_pair": lambda world, topic_id, _request, _sender: world.book.of_block(topic_id),
 }
 """What the server's loaders of the same names answer."""

@@ -24,14 +24,27 @@ from tests.system.harness import ROOT, free_environment
 LINE_TIMEOUT_S = 60.0
 STEPS = (
     "market    is open at http://127.0.0.1:",
+    "market    has four agents of four owners: alice/reader, bob/translator, carol/linguist, mallory/stranger",
     "market    the operator deposits USD 30.00 for alice/reader",
     "The ledger before",
     "sum over all accounts       USD 0.00",
+    "Consent: they are strangers, and ask first",
     "stranger  mallory/stranger would hire bob/translator, and is refused: contact_required",
-    "provider  is online, announces translate, and waits for work",
-    "client    joins the market and sees who is there: alice/reader, bob/translator",
-    "client    discovers bob/translator, which translates for USD 10.00, reputation 3.50",
-    "client    opens a negotiation",
+    'stranger  asks bob/translator for contact: "Just trust me."',
+    "owner     bob rejects mallory/stranger by REST",
+    "stranger  mallory/stranger tries again to hire bob/translator, and is refused: contact_required",
+    "client    joins the market and sees who of its contacts is there: nobody",
+    "client    discovers carol/linguist, which translates for USD 9.00, reputation 3.50, contact_required: true",
+    "client    discovers bob/translator, which translates for USD 10.00, reputation 3.50, contact_required: true",
+    "client    would open a negotiation with carol/linguist, and is refused: contact_required",
+    'client    asks carol/linguist for contact: "May I send you short texts?"',
+    "client    hears contact_request_updated and contact_added, and sees carol/linguist in the market from now on",
+    "client    would hire carol/linguist for USD 9.00, and is refused: contact_scope_exceeded, above USD 5.00",
+    'client    asks bob/translator for contact: "May I send you short texts?"',
+    "owner     bob approves alice/reader by REST: negotiation and task, up to USD 15.00",
+    "client    hears contact_request_updated and contact_added, and sees bob/translator in the market from now on",
+    "The deal",
+    "client    opens a negotiation with bob/translator, whose digest is ",
     "client    offers USD 5.00 (round 1, signed)",
     "client    accepts the midpoint: USD 8.00",
     "client    creates the task: USD 8.00 are held, of which USD 0.40 will be the platform's fee",
@@ -51,6 +64,10 @@ STEPS = (
 """What stands in the output, in this order."""
 
 PROVIDERS_STEPS = (
+    "provider  is online and announces translate; bob, its owner, decides who may hire it",
+    "provider  hears contact_request_received from mallory/stranger, and leaves that to bob",
+    "provider  hears contact_request_received from alice/reader, and leaves that to bob",
+    "provider  hears contact_request_updated and contact_added, and sees alice/reader in the market from now on",
     "provider  asks USD 12.00 (round 2, signed)",
     "provider  asks USD 9.00 (round 4, signed)",
     "provider  starts the task: USD 8.00 are held for it",
@@ -59,6 +76,13 @@ PROVIDERS_STEPS = (
     "provider  completes the task and is paid USD 7.60",
 )
 """The same of the provider, whose lines come between the others whenever it has done something."""
+
+RIVALS_STEPS = (
+    "rival     is online and announces translate; its policy: whoever asks may negotiate and give tasks, up to",
+    "rival     hears contact_request_received from alice/reader, and approves by its policy, up to USD 5.00",
+    "rival     hears contact_request_updated and contact_added, and sees alice/reader in the market from now on",
+)
+"""The same of its rival."""
 
 CREDENTIAL = re.compile(r"ag[ks]_\w")
 
@@ -114,9 +138,9 @@ class Demo:
         self._process.send_signal(signal.SIGINT)
 
     def children(self) -> dict[str, psutil.Process]:
-        """Its processes at the moment, by their module."""
+        """Its processes at the moment, by what they are: the server, and the agents by their role."""
         found = psutil.Process(self._process.pid).children(recursive=True)
-        return {process.cmdline()[2]: process for process in found}
+        return {process.cmdline()[3]: process for process in found}
 
     def close(self) -> None:
         """Leave nothing behind, whatever the test came to."""
@@ -156,12 +180,13 @@ def test_one_deal_is_shown_step_by_step_and_leaves_nothing_behind() -> None:
 
     assert_in_order(running.output, STEPS)
     assert_in_order(running.output, PROVIDERS_STEPS)
+    assert_in_order(running.output, RIVALS_STEPS)
     assert "\x1b[" not in running.output
     assert not CREDENTIAL.search(running.output)
     folder = re.search(r"with its data in (\S+)", running.output)
     assert folder is not None
     assert not Path(folder[1]).exists()
-    assert {*children} == {"agrenting", "agrenting.demo.provider", "agrenting.demo.client"}
+    assert {*children} == {"serve", "provider", "rival", "client"}
     assert_gone(children)
 
 
@@ -173,7 +198,7 @@ def test_ctrl_c_ends_the_trade_after_the_deal_at_hand_and_leaves_no_process() ->
         running.interrupt()
         assert running.end() == 0, running.output
 
-    assert len(children) == 3
+    assert {*children} == {"serve", "provider", "rival", "client"}
     assert_gone(children)
     assert "closes once the deal at hand is done" in running.output
     deals = running.output.count("client    sees the task completed")
@@ -194,9 +219,9 @@ def test_ctrl_c_before_the_only_deal_is_done_is_no_success() -> None:
 
 def test_a_provider_that_dies_fails_the_demo_with_a_clear_sentence() -> None:
     with demo() as running:
-        running.until("client    joins the market")
+        running.until("client    opens a negotiation")
         children = running.children()
-        children["agrenting.demo.provider"].kill()
+        children["provider"].kill()
         assert running.end() == 1, running.output
 
     assert "agrenting demo: the provider ended early, killed by SIGKILL\nThe server's last lines:" in running.output
@@ -205,13 +230,15 @@ def test_a_provider_that_dies_fails_the_demo_with_a_clear_sentence() -> None:
 
 def test_a_server_that_dies_fails_the_demo_with_a_clear_sentence() -> None:
     with demo() as running:
-        running.until("client    joins the market")
+        running.until("client    opens a negotiation")
         children = running.children()
-        children["agrenting"].kill()
+        children["serve"].kill()
         assert running.end() == 1, running.output
 
     assert re.search(
-        r"^agrenting demo: the (server ended early|client gave up|provider gave up)", running.output, re.MULTILINE
+        r"^agrenting demo: the (server ended early|client gave up|provider gave up|rival gave up)",
+        running.output,
+        re.MULTILINE,
     )
     assert "The server's last lines: It has ended: killed by SIGKILL." in running.output
     assert_gone(children)
@@ -267,10 +294,13 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
     return Kept(tmp_path_factory.mktemp("demo") / "var")
 
 
-def test_verbose_shows_the_frames_of_both_agents(kept: Kept) -> None:
+def test_verbose_shows_the_frames_of_all_agents(kept: Kept) -> None:
     assert kept.code == 0, kept.output
-    frames = [line for line in kept.output.splitlines() if re.search(r"^ {10}(client  |provider)  [<>] \[", line)]
-    for event in ("phx_join", "phx_reply", "discover", "offer", "accept", "input_stream", "output_stream"):
+    frames = [
+        line for line in kept.output.splitlines() if re.search(r"^ {10}(client  |provider|rival   )  [<>] \[", line)
+    ]
+    deal = ("phx_join", "phx_reply", "discover", "offer", "accept", "input_stream", "output_stream")
+    for event in ("contact_request_received", "contact_request_updated", "contact_added", "presence_diff", *deal):
         assert [line for line in frames if f'"{event}"' in line], event
 
 
@@ -278,7 +308,7 @@ def test_no_secret_is_shown_nor_handed_over_in_arguments(kept: Kept) -> None:
     secrets = [agent.api_key for agent in kept.agents] + [agent.secret_key for agent in kept.agents]
     secrets.append((kept.folder / "server.key").read_text("utf-8").strip())
 
-    assert len(set(secrets)) == 5
+    assert len(set(secrets)) == 7
     for secret in secrets:
         assert len(secret) > 20
         assert secret not in kept.output
@@ -293,4 +323,4 @@ def test_a_given_folder_is_kept_with_its_receipts_and_serves_another_demo(kept: 
         assert running.end() == 0, running.output
 
     assert len([*kept.folder.glob("receipts/*.json")]) == 4
-    assert re.search(r"client    discovers bob-[0-9a-f]{8}/translator", running.output)
+    assert re.search(r"client    opens a negotiation with bob-[0-9a-f]{8}/translator", running.output)

@@ -6,7 +6,6 @@ the only present that there is.
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -20,6 +19,7 @@ from litestar import Litestar
 
 from agrenting import auth, registry
 from agrenting.api import reading
+from agrenting.api.operation import as_pattern
 from agrenting.api.rest import OPERATIONS
 from agrenting.app import create_app
 from agrenting.config import Settings
@@ -39,9 +39,7 @@ from crypto import (
 
 START = datetime(2030, 1, 1, 12, tzinfo=UTC)
 PRICE = 1_000
-PATTERNS = [
-    (operation, re.compile(re.escape(operation.full_path).replace(r"\{id\}", "[^/]+"))) for operation in OPERATIONS
-]
+PATTERNS = [(operation, as_pattern(operation.full_path)) for operation in OPERATIONS]
 
 
 class Clock:
@@ -88,6 +86,10 @@ class Caller:
     async def post(self, path: str, body: Any | None = None, **options: Any) -> Any:
         """The data of a good answer to a body."""
         return good(await self.call("POST", path, **_with_body(body), **options))["data"]
+
+    async def put(self, path: str, body: Any, **options: Any) -> Any:
+        """The data of a good answer to a change of what is always there."""
+        return good(await self.call("PUT", path, json=body, **options))["data"]
 
     async def patch(self, path: str, body: Any, **options: Any) -> Any:
         """The data of a good answer to a change."""
@@ -196,9 +198,14 @@ class Marketplace:
 
     async def user(self, handle: str, *, is_operator: bool = False, organisation: str | None = None) -> Caller:
         """A new user."""
-        user, key = await self.server.database.write(
+        user, key, _told = await self.server.database.write(
             lambda tx: registry.create_user(
-                tx, handle, organisation=organisation, is_operator=is_operator, now=self.clock()
+                tx,
+                handle,
+                organisation=organisation,
+                is_operator=is_operator,
+                now=self.clock(),
+                market=self.server.engine.market,
             )
         )
         self.user_keys[handle] = key
@@ -219,7 +226,7 @@ class Marketplace:
         )
 
         def make(tx: Any) -> Any:
-            agent, key = registry.create_agent(
+            agent, key, _told = registry.create_agent(
                 tx,
                 registry.require_user(tx, owner),
                 described,

@@ -39,7 +39,8 @@ async def test_an_operator_makes_operators(market: Marketplace, olga: Caller) ->
     ("body", "why"),
     [
         ({"handle": "olga"}, (409, "handle_taken")),
-        ({"handle": "admin"}, (409, "reserved_handle")),
+        ({"handle": "ad-min"}, (422, "reserved_handle")),
+        ({"handle": "s.h-i_t"}, (422, "profane_handle")),
         ({"handle": "No Spaces"}, (422, "invalid_handle")),
         ({"handle": "dave", "organisation": "Nowhere"}, (404, "not_found")),
         ({"handle": "dave", "is_operator": "yes"}, (422, "invalid_payload")),

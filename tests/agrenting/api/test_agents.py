@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from agrenting import registry
+from agrenting.ids import new_id
 from crypto import did_from_public_key, format_public_key, generate_secret_key, public_key_of
+from tests.agrenting.api.friends import ADD, BLOCK, RESPOND
 from tests.agrenting.api.market import Caller, Marketplace, Player
 
 DRAFT = {"name": "Research Bot", "description": "Finds things out"}
@@ -29,9 +31,8 @@ async def keyed(market: Marketplace, owner: Caller, **changed: Any) -> tuple[dic
     return await owner.post("/agents", body), seed
 
 
-@pytest.mark.parametrize("path", ["/agents", "/me/agents/register"])
-async def test_registering_shows_the_key_once(market: Marketplace, carol: Caller, path: str) -> None:
-    answer = await carol.call("POST", path, json=DRAFT)
+async def test_registering_shows_the_key_once(market: Marketplace, carol: Caller) -> None:
+    answer = await carol.call("POST", "/agents", json=DRAFT)
     agent = answer.json()["data"]
 
     assert answer.status_code == 201
@@ -123,7 +124,7 @@ async def test_a_key_serves_one_agent(market: Marketplace, carol: Caller) -> Non
 @pytest.mark.parametrize(
     ("changed", "why", "pointer"),
     [
-        ({"name": "x" * 101}, (422, "invalid_payload"), "/name"),
+        ({"name": "n" * 101}, (422, "invalid_payload"), "/name"),
         ({"name": None}, (422, "invalid_payload"), "/name"),
         ({"name": "!!!"}, (422, "invalid_handle"), ""),
         ({"description": " "}, (422, "invalid_payload"), "/description"),
@@ -148,8 +149,12 @@ async def test_registering_is_refused_with_the_field(
     assert await carol.get("/agents") == []
 
 
-async def test_a_handle_of_the_house_is_reserved(carol: Caller) -> None:
-    assert (await carol.refused("POST", "/agents", {**DRAFT, "name": "Admin"})).why == (409, "reserved_handle")
+@pytest.mark.parametrize(
+    ("name", "reason"), [("翻译", "invalid_handle"), ("A.d.m.i.n", "reserved_handle"), ("Sh1t Bot", "profane_handle")]
+)
+async def test_a_name_that_makes_no_handle_is_refused_with_the_reason(carol: Caller, name: str, reason: str) -> None:
+    assert (await carol.refused("POST", "/agents", {**DRAFT, "name": name})).why == (422, reason)
+    assert await carol.get("/agents") == []
 
 
 @pytest.mark.parametrize("changed", [{"is_global": True}, {"owner": "olga"}])
@@ -283,6 +288,44 @@ async def test_what_discovery_hides_is_not_found(market: Marketplace, carol: Cal
     await carol.patch(path, {"status": "inactive"})
     assert (await mallory.refused("GET", path)).why == (404, "not_found")
     assert (await carol.get(path))["status"] == "inactive"
+
+
+async def test_a_contact_sees_what_strangers_do_not(market: Marketplace, carol: Caller, mallory: Player) -> None:
+    agent = await carol.post("/agents", DRAFT)
+    path, own = f"/agents/{agent['id']}", market.with_key(agent["api_key"])
+    asked = await mallory.post(ADD, {"handle": agent["handle"]})
+
+    before = await mallory.refused("GET", path)
+    await own.post(RESPOND, {"action": "approve", "request_id": asked["id"]})
+
+    seen = await mallory.get(path)
+    assert before.why == (404, "not_found")
+    assert (seen["is_contact"], seen["contact_required"]) == (True, False)
+
+
+@pytest.mark.parametrize("by", ["the agent", "the caller"])
+async def test_neither_side_of_a_block_sees_the_other(
+    market: Marketplace, mallory: Player, alice: Player, bob: Player, by: str
+) -> None:
+    blocker, blocked = (bob, alice) if by == "the agent" else (alice, bob)
+    before = await alice.get(f"/agents/{bob.id}")
+    await blocker.post(BLOCK, {"handle": blocked.handle})
+
+    refused = await alice.refused("GET", f"/agents/{bob.id}")
+    nobody = await alice.refused("GET", f"/agents/{new_id()}")
+
+    assert before["handle"] == bob.handle
+    assert refused.why == nobody.why == (404, "not_found")
+    assert refused.error["message"] == nobody.error["message"]
+    assert (await mallory.get(f"/agents/{bob.id}"))["handle"] == bob.handle
+
+
+async def test_a_price_that_is_asked_for_no_capability_is_the_base_price(
+    market: Marketplace, alice: Player, bob: Player
+) -> None:
+    await market.with_key(market.user_keys["bob"]).patch(f"/agents/{bob.id}", {"base_price": 7})
+
+    assert (await alice.get(f"/agents/{bob.id}"))["price"] == 7
 
 
 async def test_an_operator_sees_every_agent_whole(olga: Caller, mallory: Player) -> None:

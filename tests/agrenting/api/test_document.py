@@ -95,7 +95,8 @@ def test_every_operation_says_what_it_takes_and_answers(name: str, described: di
     assert not described["summary"].endswith(".")
     assert {parameter["in"] for parameter in described["parameters"]} <= {"path", "query", "header"}
     assert all(parameter.get("required") for parameter in described["parameters"] if parameter["in"] == "path")
-    assert ("{id}" in name) is any(parameter["in"] == "path" for parameter in described["parameters"])
+    in_path = [f"{{{parameter['name']}}}" for parameter in described["parameters"] if parameter["in"] == "path"]
+    assert in_path == re.findall(r"\{[^}]*\}", name)
     names = [(parameter["in"], parameter["name"].lower()) for parameter in described["parameters"]]
     assert len(names) == len(set(names))
     assert {status[0] for status in described["responses"]} <= {"2", "4", "5"}

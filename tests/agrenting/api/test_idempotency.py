@@ -112,7 +112,6 @@ async def test_a_replay_holds_no_secret(olga: Caller) -> None:
     ("path", "body", "secrets"),
     [
         ("/agents", {"name": "Bot", "description": "A bot"}, ["api_key"]),
-        ("/me/agents/register", {"name": "Bot", "description": "A bot"}, ["api_key"]),
         ("/keys", {"name": "second"}, ["api_key"]),
         ("/key-challenges", None, ["challenge"]),
         ("/auth/authenticate", None, ["session_token", "token"]),
@@ -128,6 +127,18 @@ async def test_no_secret_is_stored(
     rows = await market.server.database.read(lambda tx: tx.all("SELECT body FROM idempotency_keys"))
     assert again == {**first, **dict.fromkeys(secrets)}
     assert not [secret for secret in secrets if first[secret] in str(rows)]
+
+
+async def test_a_secret_inside_of_a_field_is_not_stored_either(market: Marketplace, olga: Caller) -> None:
+    body = {"agent": {"name": "Bot", "description": "A bot"}}
+    first = await olga.post("/me/agents/register", body, headers=KEY)
+
+    again = await olga.post("/me/agents/register", body, headers=KEY)
+
+    rows = await market.server.database.read(lambda tx: tx.all("SELECT body FROM idempotency_keys"))
+    assert first["credentials"]["api_key"].startswith("agk_")
+    assert again == {**first, "credentials": {"api_key": None}}
+    assert first["credentials"]["api_key"] not in str(rows)
 
 
 async def test_a_refusal_is_not_stored(olga: Caller, market: Marketplace, alice: Player) -> None:

@@ -111,6 +111,9 @@ async def test_a_user_reads_itself(market: Marketplace, olga: Caller) -> None:
         "organisation_id": None,
         "is_operator": True,
         "created_at": "2030-01-01T12:00:00Z",
+        "first_name": None,
+        "last_name": None,
+        "email": None,
     }
 
 

@@ -1,4 +1,4 @@
-"""A ban's ends: what was open is cancelled, and the held price goes back."""
+"""What a ban, a revoked contact or a block ends: what was open is cancelled, and the held price goes back."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from channels.ending import BANNED, CONTACT_REVOKED, cancel_negotiation, cancel_task
 from channels.handlers import Broadcast, Context, Timer
 from channels.identity import Identity
 from channels.ledger import available, escrow
-from channels.moderation import cancel_negotiation, cancel_task
 from channels.negotiation import NegotiationSession
 from channels.negotiation import Phase as NegotiationPhase
 from channels.task_state import Escrow, Task
@@ -57,25 +57,34 @@ def work(status: TaskPhase, price: int = 1_000) -> Task:
     )
 
 
-def test_an_open_negotiation_is_cancelled_and_both_are_told() -> None:
-    decision = cancel_negotiation(session(NegotiationPhase.OPEN), CONTEXT)
+REASONS = pytest.mark.parametrize("reason", [BANNED, CONTACT_REVOKED])
+
+
+def test_the_reasons_are_these() -> None:
+    assert (BANNED, CONTACT_REVOKED) == ("banned", "contact_revoked")
+
+
+@REASONS
+def test_an_open_negotiation_is_cancelled_and_both_are_told(reason: str) -> None:
+    decision = cancel_negotiation(session(NegotiationPhase.OPEN), CONTEXT, reason=reason)
 
     after: NegotiationSession = decision.state
-    assert (after.status, after.reason, after.ended_at, after.ended_by) == ("cancelled", "banned", NOW, None)
-    told = {"session_id": "n1", "reason": "banned", "ended_at": NOW}
+    assert (after.status, after.reason, after.ended_at, after.ended_by) == ("cancelled", reason, NOW, None)
+    told = {"session_id": "n1", "reason": reason, "ended_at": NOW}
     assert decision.broadcasts == (Broadcast("negotiation:n1", "negotiation_cancelled", told),)
     assert decision.changes == (Timer("negotiation_expires", "negotiation:n1", None),)
 
 
+@REASONS
 @pytest.mark.parametrize("status", [TaskPhase.PENDING, TaskPhase.IN_PROGRESS])
-def test_an_unfinished_task_is_cancelled_and_the_client_has_its_money_back(status: TaskPhase) -> None:
-    decision = cancel_task(work(status), CONTEXT)
+def test_an_unfinished_task_is_cancelled_and_the_client_has_its_money_back(status: TaskPhase, reason: str) -> None:
+    decision = cancel_task(work(status), CONTEXT, reason=reason)
 
     after: Task = decision.state
     assert (after.status, after.escrow_status, after.reason, after.ended_by) == (
         "cancelled",
         "refunded",
-        "banned",
+        reason,
         None,
     )
     refund, timer = decision.changes
@@ -84,19 +93,22 @@ def test_an_unfinished_task_is_cancelled_and_the_client_has_its_money_back(statu
         (available("alice"), 1_000),
     ]
     assert timer == Timer("task_deadline", "task:t1", None)
-    assert [(sent.topic, sent.event) for sent in decision.broadcasts] == [("task:t1", "task_cancelled")]
-    assert decision.broadcasts[0].payload["task"]["status"] == "cancelled"
+    (told,) = decision.broadcasts
+    assert isinstance(told, Broadcast)
+    assert (told.topic, told.event) == ("task:t1", "task_cancelled")
+    assert told.payload["task"]["status"] == "cancelled"
 
 
 def test_a_free_task_is_cancelled_without_money() -> None:
-    decision = cancel_task(work(TaskPhase.PENDING, price=0), CONTEXT)
+    decision = cancel_task(work(TaskPhase.PENDING, price=0), CONTEXT, reason=BANNED)
 
     assert decision.state.escrow_status is Escrow.NONE
     assert decision.changes == (Timer("task_deadline", "task:t1", None),)
 
 
-def test_a_ban_counts_for_nobodys_reputation() -> None:
-    decision = cancel_task(work(TaskPhase.IN_PROGRESS), CONTEXT)
+@REASONS
+def test_it_counts_for_nobodys_reputation(reason: str) -> None:
+    decision = cancel_task(work(TaskPhase.IN_PROGRESS), CONTEXT, reason=reason)
 
     assert not [change for change in decision.changes if type(change).__name__ == "Outcome"]
 
@@ -109,6 +121,6 @@ ENDED: list[tuple[Callable[..., Any], msgspec.Struct]] = [
 
 @pytest.mark.parametrize(("cancel", "ended"), ENDED)
 def test_what_has_ended_stays_as_it_ended(cancel: Callable[..., Any], ended: msgspec.Struct) -> None:
-    decision = cancel(ended, CONTEXT)
+    decision = cancel(ended, CONTEXT, reason=BANNED)
 
     assert (decision.state, decision.changes, decision.broadcasts) == (None, (), ())

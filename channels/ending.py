@@ -1,4 +1,4 @@
-"""A ban, carried out: what the banned agent has open ends at once, and money that was held goes back to the client.
+"""What is open ends because its two agents may not go on: one was banned, or has revoked the contact.
 
     negotiation   OPEN ──────────────────► CANCELLED
     task          PENDING, IN_PROGRESS ──► CANCELLED   refunded
@@ -19,14 +19,17 @@ from channels.task_state import Escrow, Task
 BANNED: Final = "banned"
 """The reason that stands in what a ban has ended."""
 
+CONTACT_REVOKED: Final = "contact_revoked"
+"""The reason that stands in what the end of a contact, or a block, has ended."""
 
-def cancel_negotiation(session: NegotiationSession, context: Context) -> Decision:
-    """End an open negotiation, because one of its agents was banned; both are told. An ended one stays as it is."""
+
+def cancel_negotiation(session: NegotiationSession, context: Context, *, reason: str) -> Decision:
+    """End an open negotiation; both are told why. An ended one stays as it is."""
     if session.status is not negotiation.Phase.OPEN:
         return Decision()
     topic = f"negotiation:{session.id}"
-    after = msgspec.structs.replace(session, status=negotiation.Phase.CANCELLED, ended_at=context.now, reason=BANNED)
-    told = {"session_id": session.id, "reason": BANNED, "ended_at": after.ended_at}
+    after = msgspec.structs.replace(session, status=negotiation.Phase.CANCELLED, ended_at=context.now, reason=reason)
+    told = {"session_id": session.id, "reason": reason, "ended_at": after.ended_at}
     return Decision(
         state=after,
         broadcasts=(Broadcast(topic, "negotiation_cancelled", told),),
@@ -34,18 +37,15 @@ def cancel_negotiation(session: NegotiationSession, context: Context) -> Decisio
     )
 
 
-def cancel_task(task: Task, context: Context) -> Decision:
-    """End an unfinished task, because one of its agents was banned; the client gets the whole price back.
-
-    Both are told. An ended one stays as it is.
-    """
+def cancel_task(task: Task, context: Context, *, reason: str) -> Decision:
+    """End an unfinished task; the client gets the whole price back, both are told. An ended one stays as it is."""
     if task.is_final:
         return Decision()
     after = msgspec.structs.replace(
         task,
         status=task_state.Phase.CANCELLED,
         escrow_status=Escrow.REFUNDED if task.price else Escrow.NONE,
-        reason=BANNED,
+        reason=reason,
         ended_at=context.now,
     )
     told = {"task": task_state.snapshot(after, context.market)}

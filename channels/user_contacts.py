@@ -1,0 +1,19 @@
+"""user_contacts:{user_id}: a user is told of contact requests from and to it, and of its contacts.
+
+Who may join: only the user's own connection. Nothing is sent here: requests are made and answered by REST.
+
+    contact_request_received   somebody asks it for contact
+    contact_request_updated    a request from or to it is approved, rejected or cancelled, or has expired
+    contact_added              it has a new contact
+    contact_removed            one of its contacts has ended
+
+What stands in each: contact_book.py.
+"""
+
+from channels.handlers import Empty, Handler
+from channels.own_topics import listen, own_user
+
+TOPIC = "user_contacts:*"
+ACCESS = own_user
+JOIN = Handler(Empty, listen, scope="contacts")
+HANDLERS: dict[str, Handler] = {}
