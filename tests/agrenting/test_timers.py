@@ -12,6 +12,7 @@ from agrenting.db.changes import set_timer
 from agrenting.db.transaction import Tx
 from agrenting.timers import DUE_AT_ONCE, RETRY_AFTER_S
 from channels.handlers import Timer
+from channels.task_state import DEADLINE
 from tests.agrenting.api.market import PRICE, Marketplace, Player, marketplace
 
 DEPOSIT = 100_000
@@ -149,7 +150,7 @@ async def test_more_timers_than_are_looked_for_at_once_all_run(folder: Path) -> 
 
         def arm(tx: Any) -> None:
             for number in range(count):
-                set_timer(tx, Timer("deadline", f"task:gone-{number}", due))
+                set_timer(tx, Timer(DEADLINE, f"task:gone-{number}", due))
 
         await market.server.database.write(arm)
 
