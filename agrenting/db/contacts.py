@@ -14,8 +14,8 @@ from channels.contacts import Tie, Ties
 from channels.handlers import Context
 from channels.identity import Identity, parse_handle
 
-_FOR_GOOD: Final = 2**62
-"""Stands for no end, where ends are compared."""
+_HOLDS: Final = "(expires_at IS NULL OR expires_at > :now)"
+"""By the clock, also before the timer has run."""
 
 
 # Entities.
@@ -92,29 +92,14 @@ def tie(tx: Tx, a_id: str, b_id: str, *, now: datetime) -> Tie:
 
 def ties_of(tx: Tx, entity_id: str, *, now: datetime) -> Ties:
     """Every tie of an entity, without scopes: what decides whom it sees."""
-    at = {"id": entity_id, "now": to_ms(now), "for_good": _FOR_GOOD}
-    contacts = {
-        row[0]
-        for row in tx.all(
-            "SELECT other_id FROM contact_sides WHERE entity_id = :id AND coalesce(expires_at, :for_good) > :now", **at
-        )
-    }
-    blocked = {
-        row[0]
-        for row in tx.all(
-            "SELECT blocked_id FROM blocks WHERE blocker_id = :id AND status = 'active'"
-            " AND coalesce(expires_at, :for_good) > :now",
-            **at,
-        )
-    }
-    blockers = {
-        row[0]
-        for row in tx.all(
-            "SELECT blocker_id FROM blocks WHERE blocked_id = :id AND status = 'active'"
-            " AND coalesce(expires_at, :for_good) > :now",
-            **at,
-        )
-    }
+
+    def others(column: str, of: str) -> set[str]:
+        rows = tx.all(f"SELECT {column} FROM {of} = :id AND {_HOLDS}", id=entity_id, now=to_ms(now))
+        return {row[0] for row in rows}
+
+    contacts = others("other_id", "contact_sides WHERE entity_id")
+    blocked = others("blocked_id", "blocks WHERE status = 'active' AND blocker_id")
+    blockers = others("blocker_id", "blocks WHERE status = 'active' AND blocked_id")
     return {
         other: Tie(is_contact=other in contacts, has_blocked=other in blocked, is_blocked=other in blockers)
         for other in contacts | blocked | blockers
