@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from agrenting import __version__, commands, contact_commands
+from agrenting import __version__, commands, contact_commands, verifying
 from agrenting.config import Settings, SettingsError, load_settings
 from agrenting.db.migrate import SchemaError
 from channels.errors import Refusal
@@ -98,12 +98,9 @@ def build_parser() -> argparse.ArgumentParser:
         commands.doctor,
         "recompute the books, compare contacts from both sides, and print every difference",
     )
-    verify = command(nouns, "verify", commands.verify, "check receipts offline, with public keys alone")
-    verify.add_argument(
-        "files", nargs="+", metavar="FILE", help="a receipt, as `GET /api/v1/negotiations/{id}/receipt` gives it"
+    _add_verify(
+        command(nouns, "verify", verifying.verify, "check receipts and histories offline, with public keys alone")
     )
-    for party in ("platform", "client", "provider"):
-        verify.add_argument(f"--{party}-key", metavar="B64", help=f"the {party}'s public key, as you know it")
     command(
         nouns,
         "backup",
@@ -132,6 +129,24 @@ def build_parser() -> argparse.ArgumentParser:
     _add_registry(nouns, command)
     _add_contacts(nouns, command)
     return parser
+
+
+def _add_verify(verify: argparse.ArgumentParser) -> None:
+    verify.add_argument(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="a receipt, or a payment channel's whole history in JSON Lines, as the REST routes give them",
+    )
+    parties = {
+        "platform": "of every document",
+        "client": "of an agreement",
+        "provider": "of an agreement",
+        "opener": "of a payment channel",
+        "counterparty": "of a payment channel",
+    }
+    for party, whose in parties.items():
+        verify.add_argument(f"--{party}-key", metavar="B64", help=f"the {party}'s public key, {whose}, as you know it")
 
 
 def _add_demo(demo: argparse.ArgumentParser) -> None:

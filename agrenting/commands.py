@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -23,19 +23,14 @@ from channels.errors import Conflict, Invalid
 from channels.handlers import Market
 from channels.identity import normalise_handle
 from channels.registration import AgentDraft, CapabilityDraft, parse_money, reinstate, suspend
-from channels.strictness import TooLoose, require_strict
 from crypto import (
-    ReceiptError,
     did_from_public_key,
     format_public_key,
     format_secret_key,
     generate_secret_key,
-    parse_public_key,
     public_key_of,
-    verify_receipt,
 )
 
-RECEIPT_BYTES_MAX = 4_194_304
 IDEMPOTENT_FOR_MS = 86_400_000
 COMMAND_LINE = "command-line"
 
@@ -283,46 +278,6 @@ def doctor(_chosen: argparse.Namespace, settings: Settings) -> Answer:
         return Answer("\n".join([*differences, f"{len(differences)} differences."]), fields, exit_code=1)
     held = ", ".join(f"{name} {amount}" for name, amount in summary.items() if name != "sum")
     return Answer(f"The books balance: {held}. No difference.", fields)
-
-
-def verify(chosen: argparse.Namespace, _settings: Settings) -> Answer:
-    """Check receipts offline."""
-    keys = {
-        f"{party}_key": parse_public_key(given)
-        for party in ("platform", "client", "provider")
-        if (given := getattr(chosen, f"{party}_key")) is not None
-    }
-    documents = [_verify(Path(name), keys) for name in chosen.files]
-    is_good = all(document["ok"] for document in documents)
-    lines: list[str] = []
-    for document in documents:
-        verdict = "good" if document["ok"] else f"BAD: {document['error']}"
-        lines.append(f"{document['file']}: {verdict}")
-        lines += [f"  · {check}" for check in document.get("checks", ())]
-        lines += [f"  ! {doubt}" for doubt in document.get("unproven", ())]
-    return Answer("\n".join(lines), {"ok": is_good, "documents": documents}, exit_code=0 if is_good else 1)
-
-
-def _unwrapped(document: Any) -> Any:
-    """A receipt itself, also where it was saved as REST wraps it: `{"data": receipt}`."""
-    fields = cast("dict[str, Any]", document) if isinstance(document, dict) else {}
-    return fields["data"] if "data" in fields and "kind" not in fields else cast("Any", document)
-
-
-def _read_receipt(path: Path) -> bytes:
-    if path.stat().st_size > RECEIPT_BYTES_MAX:
-        raise CommandError(f"larger than {RECEIPT_BYTES_MAX} bytes")
-    return path.read_bytes()
-
-
-def _verify(path: Path, keys: dict[str, bytes]) -> dict[str, Any]:
-    try:
-        raw = _read_receipt(path)
-        require_strict(raw)
-        report = verify_receipt(_unwrapped(msgspec.json.decode(raw)), **keys)
-    except (OSError, msgspec.DecodeError, TooLoose, ReceiptError, CommandError) as error:
-        return {"file": str(path), "ok": False, "error": " ".join(str(error).split())}
-    return {"file": str(path), "ok": True, **msgspec.to_builtins(report)}
 
 
 def backup(chosen: argparse.Namespace, settings: Settings) -> Answer:

@@ -87,6 +87,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     control_burst: float = 400.0
     stream_bytes_per_s: float = 33_554_432.0
     stream_bytes_burst: float = 67_108_864.0
+    chain_bytes_per_s: float = 262_144.0
+    chain_bytes_burst: float = 4_194_304.0
     discovery_per_s: float = 50.0
     discovery_burst: float = 200.0
     joins_per_s: float = 100.0

@@ -6,7 +6,10 @@ the same order. What one node tells its own sockets `publish` says.
 """
 
 import asyncio
+import contextlib
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import msgspec
@@ -90,6 +93,9 @@ class Engine:
         self.market = market
         self.clock = clock
         self.publish = publish
+        self._rehearsing: dict[str, deque[tuple[Command, Settled]]] = {}
+        self._rehearsals: set[asyncio.Task[None]] = set()
+        self._stage = ThreadPoolExecutor(1, thread_name_prefix="agrenting-rehearsal")
 
     def context(self, sender: Identity, topic: str) -> Context:
         """What a handler may know, now."""
@@ -102,8 +108,51 @@ class Engine:
         return Done(decision, decision.broadcasts)
 
     def submit(self, command: Command, settled: Settled) -> None:
-        """Decide a command in the writing transaction; `settled` is called once it is durable, in commit order."""
+        """Decide a command in the writing transaction; `settled` is called once it is durable, in commit order.
 
+        One that is rehearsed comes a little later, and so do those on the same topic that come after it.
+        """
+        waiting = self._rehearsing.get(command.topic)
+        if waiting is not None:
+            waiting.append((command, settled))
+        elif command.handler.is_rehearsed:
+            self._rehearsing[command.topic] = deque(((command, settled),))
+            task = asyncio.get_running_loop().create_task(self._rehearse_in_order(command.topic))
+            self._rehearsals.add(task)
+            task.add_done_callback(self._rehearsals.discard)
+        else:
+            self._submit(command, settled)
+
+    async def _rehearse_in_order(self, topic: str) -> None:
+        """Submit what waits on a topic, in order, each once its rehearsal is over."""
+        waiting = self._rehearsing[topic]
+        while waiting:
+            command, settled = waiting[0]
+            await self.rehearse(command)
+            waiting.popleft()
+            self._submit(command, settled)
+        del self._rehearsing[topic]
+
+    async def rehearse(self, command: Command) -> None:
+        """Decide a dear command on a snapshot first, in a thread of its own, so that the writer finds it cheap.
+
+        Only the signatures that it checked are remembered. What becomes of the command the writer alone decides, so no
+        outcome of this is looked at.
+        """
+        if not command.handler.is_rehearsed:
+            return
+        context = self.context(command.sender, command.topic)
+        handler = command.handler
+
+        def load(tx: ReaderTx) -> Any:
+            return LOADERS[handler.loads](tx, command.topic_id, command.request, context)
+
+        with contextlib.suppress(Exception):
+            loaded = await self.database.read(load)
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._stage, handler.decide, loaded, command.request, context)
+
+    def _submit(self, command: Command, settled: Settled) -> None:
         def run(tx: WriterTx) -> Done:
             return self.decide(tx, command)
 

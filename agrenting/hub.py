@@ -67,6 +67,7 @@ class Hub:
         self._rates = {
             "control": (settings.control_per_s, settings.control_burst),
             "stream": (settings.stream_bytes_per_s, settings.stream_bytes_burst),
+            "chain": (settings.chain_bytes_per_s, settings.chain_bytes_burst),
             "discovery": (settings.discovery_per_s, settings.discovery_burst),
             "joins": (settings.joins_per_s, settings.joins_burst),
         }

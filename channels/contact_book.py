@@ -13,6 +13,7 @@ import msgspec
 from channels.contacts import NO_TIE, Party, Scope, Tie
 from channels.handlers import Broadcast, Context, Decision, Insert, Retied, Save, Timer
 from channels.negotiation import NegotiationSession
+from channels.payment_state import PaymentChannel
 from channels.task import Task
 
 REQUEST_EXPIRES: Final = "contact_request_expires"
@@ -218,6 +219,7 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
         received: The pending request of b to a, likewise.
         negotiations: Those that the two have open.
         tasks: Those of the two that are not started.
+        channels: Payment channels of the two that have not ended.
     """
 
     a: Entity
@@ -229,6 +231,7 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
     received: ContactRequest | None = None
     negotiations: tuple[NegotiationSession, ...] = ()
     tasks: tuple[Task, ...] = ()
+    channels: tuple[PaymentChannel, ...] = ()
 
     @property
     def mirrored(self) -> "Pair":

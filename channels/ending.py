@@ -2,6 +2,7 @@
 
     negotiation   OPEN ──────────────────► CANCELLED
     task          PENDING, IN_PROGRESS ──► CANCELLED   refunded
+    channel       see payment_moves.revoked
 
 Nobody's reputation changes by it: neither side has ended its work.
 """

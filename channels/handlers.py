@@ -23,6 +23,7 @@ from typing import Any, Final
 
 import msgspec
 
+from channels.channel_steps import ChannelStep
 from channels.contacts import Party, Tie, Ties
 from channels.identity import Identity
 from channels.ledger import Entry
@@ -55,6 +56,17 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     contact_requests_pending_max: int = 10
     contact_requests_per_hour_max: int = 60
     block_reason_chars_max: int = 500
+    channels_open_max: int = 20
+    channel_ttl_s: int = 86_400
+    window_min_s: int = 86_400
+    window_default_s: int = 86_400
+    window_max_s: int = 604_800
+    proposal_ttl_s: int = 300
+    memo_chars_max: int = 200
+    dispute_window_s: int = 86_400
+    evidence_bytes_max: int = 65_536
+    transfers_per_frame_max: int = 1_000
+    missing_transfers_max: int = 500
 
 
 class Market(msgspec.Struct, frozen=True, kw_only=True):
@@ -218,6 +230,13 @@ class StoreChunk(msgspec.Struct, frozen=True):
     chunk: bytes
 
 
+class NoteStep(msgspec.Struct, frozen=True):
+    """Append a step to the history of a payment channel."""
+
+    channel_id: str
+    step: ChannelStep
+
+
 class NotePresence(msgspec.Struct, frozen=True):
     """Note an agent as `online`, `busy`, `away` or `offline`, so that `discover` puts it in its place."""
 
@@ -234,7 +253,7 @@ class Outcome(msgspec.Struct, frozen=True):
     is_completed: bool
 
 
-Change = Entry | Timer | Mail | Spend | Insert | Save | StoreChunk | NotePresence | Outcome
+Change = Entry | Timer | Mail | Spend | Insert | Save | StoreChunk | NoteStep | NotePresence | Outcome
 """What a decision changes in the same transaction besides the state that it was loaded with."""
 
 
@@ -285,6 +304,10 @@ class Access(Enum):
     """The writing transaction, in order with every other event: for all that changes a state, and for joins."""
 
 
+RATES_IN_BYTES: Final = frozenset({"stream", "chain"})
+"""The classes of rate limits that count bytes; the others count events."""
+
+
 class Handler(msgspec.Struct, frozen=True):
     """One event of a topic: its payload's type, its function, and what the function is given.
 
@@ -294,7 +317,9 @@ class Handler(msgspec.Struct, frozen=True):
         loads: The server's loader for the first argument; empty: None is given.
         access: See Access.
         scope: The scope that the sender's key must have; empty: none.
-        rate: The class of its rate limit: `control`, `discovery`, or `stream` (counted in bytes).
+        rate: The class of its rate limit: `control`, `discovery`, or one of RATES_IN_BYTES.
+        is_rehearsed: What is dear in it is done beside the writer first, so that nobody waits for it: it is decided
+            once on a snapshot, of which nothing is kept but the signatures that were checked.
     """
 
     request: Any
@@ -303,6 +328,7 @@ class Handler(msgspec.Struct, frozen=True):
     access: Access = Access.AT_ONCE
     scope: str = ""
     rate: str = "control"
+    is_rehearsed: bool = False
 
 
 class Empty(msgspec.Struct, frozen=True):

@@ -4,6 +4,7 @@ Accounts are named by strings:
 
     agent:{id}:available    what an agent can spend
     task:{id}:escrow        held for a task
+    channel:{id}:lock       locked in a payment channel, of both its parties
     platform:fees           what the platform earned
     external                where deposits come from and payouts go to; the only one that may be below zero
 
@@ -23,7 +24,7 @@ EXTERNAL: Final = "external"
 FEES: Final = "platform:fees"
 BASIS_POINTS: Final = 10_000
 
-Kind = Literal["deposit", "payout", "hold", "release", "refund"]
+Kind = Literal["deposit", "payout", "hold", "release", "refund", "lock", "unlock"]
 
 
 class Posting(msgspec.Struct, frozen=True):
@@ -41,12 +42,14 @@ class Entry(msgspec.Struct, frozen=True):
         postings: At least two, none of zero.
         task_id: The task that it was for.
         memo: One sentence for people.
+        channel_id: The payment channel that it was for.
     """
 
     kind: Kind
     postings: tuple[Posting, ...]
     task_id: str | None = None
     memo: str = ""
+    channel_id: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse to exist out of balance: that cannot happen."""
@@ -62,6 +65,11 @@ def available(agent_id: str) -> str:
 def escrow(task_id: str) -> str:
     """The account of what is held for a task."""
     return f"task:{task_id}:escrow"
+
+
+def channel_lock(channel_id: str) -> str:
+    """The account of what is locked in a payment channel."""
+    return f"channel:{channel_id}:lock"
 
 
 def move(kind: Kind, *, source: str, target: str, amount: int, task_id: str | None = None, memo: str = "") -> Entry:
@@ -107,3 +115,22 @@ def refund(*, task_id: str, client_agent_id: str, price: int) -> tuple[Entry, ..
     if price == 0:
         return ()
     return (move("refund", source=escrow(task_id), target=available(client_agent_id), amount=price, task_id=task_id),)
+
+
+def lock(*, channel_id: str, agent_id: str, amount: int) -> tuple[Entry, ...]:
+    """Lock an agent's deposit in a payment channel; nothing for a deposit of 0."""
+    if amount == 0:
+        return ()
+    postings = (Posting(available(agent_id), -amount), Posting(channel_lock(channel_id), amount))
+    return (Entry("lock", postings, channel_id=channel_id),)
+
+
+def unlock(*, channel_id: str, agent_a_id: str, final_a: int, agent_b_id: str, final_b: int) -> tuple[Entry, ...]:
+    """Pay out all that is locked in a payment channel; nothing where nothing is."""
+    postings = (
+        Posting(channel_lock(channel_id), -(final_a + final_b)),
+        Posting(available(agent_a_id), final_a),
+        Posting(available(agent_b_id), final_b),
+    )
+    moved = tuple(posting for posting in postings if posting.amount)
+    return (Entry("unlock", moved, channel_id=channel_id),) if moved else ()

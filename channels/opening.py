@@ -1,4 +1,4 @@
-"""What opening a negotiation or a task rests on, and the checks that both begin with, in one order.
+"""What opening a negotiation, a task or a payment channel rests on, and the checks that all begin with, in one order.
 
 The facts are loaded in the transaction that opens, so nothing opens on what was true a moment ago.
 """
@@ -14,11 +14,11 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
     """The two agents of something new, and how much they have open already.
 
     Args:
-        client: The hiring agent, who asks.
-        provider: The hired agent; None where there is none that the client may know of.
-        open_count: Negotiations, or unfinished tasks, that the pair has open.
+        client: The agent who asks: it hires, or opens a channel.
+        provider: The other one; None where there is none that the client may know of.
+        open_count: Of what is opened, what the pair has open already.
         tie: Of the client towards the provider.
-        open_of_all_kinds: Negotiations and unfinished tasks together; counted only where a scope bounds them.
+        open_of_all_kinds: What the client has open with the other, of all kinds; counted only where a scope bounds it.
     """
 
     client: Agent
@@ -49,11 +49,36 @@ def require_counterpart(opening: Opening, *, kind: Kind, capability: str, keys: 
         Forbidden: `contact_required`, `contact_scope_exceeded`.
         Conflict: `blocked_by_you`, `public_key_required`, `agent_unavailable`, `capability_not_offered`.
     """
+    provider = require_partner(opening, kind=kind, keys=keys)
+    price = provider.price_of(capability)
+    if price is None:
+        raise Conflict(
+            "capability_not_offered",
+            "The provider does not offer this capability at a price.",
+            capabilities=[own.name for own in provider.capabilities],
+        )
+    return provider, price
+
+
+def require_partner(opening: Opening, *, kind: Kind, keys: bool) -> Agent:
+    """The other agent, once all is checked that has to do with the two alone.
+
+    Args:
+        opening: The facts.
+        kind: What is opened.
+        keys: Whether both need a signing key.
+
+    Raises:
+        NotFound: `not_found`.
+        Invalid: `same_agent`.
+        Forbidden: `contact_required`, `contact_scope_exceeded`.
+        Conflict: `blocked_by_you`, `public_key_required`, `agent_unavailable`.
+    """
     client, provider = opening.client, opening.provider
     if provider is None:
         raise not_found("agent")
     if provider.id == client.id:
-        raise Invalid("same_agent", "An agent cannot hire itself; name another provider.")
+        raise Invalid("same_agent", "An agent cannot trade with itself; name another one.")
     a, b, tie = client.party, provider.party, opening.tie
     if provider.is_hidden and needs_contact(a, b, tie):
         raise not_found("agent")
@@ -63,14 +88,7 @@ def require_counterpart(opening: Opening, *, kind: Kind, capability: str, keys: 
         require_public_key(provider)
     require_active(client)
     require_active(provider)
-    price = provider.price_of(capability)
-    if price is None:
-        raise Conflict(
-            "capability_not_offered",
-            "The provider does not offer this capability at a price.",
-            capabilities=[own.name for own in provider.capabilities],
-        )
-    return provider, price
+    return provider
 
 
 def require_room(open_count: int, *, open_max: int) -> None:

@@ -163,7 +163,7 @@ def register(
 def revise(agent: Agent, patch: AgentPatch, *, by_operator: bool, now: datetime, market: Market) -> Agent:
     """The agent with what its owner changed. Its handle stays, whatever its name becomes.
 
-    The caller compares `public_key`: a new key needs its proof, and none may change while a negotiation is open.
+    The caller compares `public_key`: a new key needs its proof, and none may change while one signs in something open.
 
     Raises:
         Invalid: As `register`.

@@ -4,6 +4,8 @@
     negotiation   OPEN ─────────────────────► CANCELLED   contact_revoked
     task          PENDING ──────────────────► CANCELLED   contact_revoked, refunded
                   IN_PROGRESS                 goes on: money is held for it
+    channel       PENDING ──────────────────► DECLINED    contact_revoked, refunded
+                  the others                  go on restricted: a proposal is voided, none is made
     request       PENDING ── a block ───────► CANCELLED, or REJECTED
 
 A block keeps the other one away: it neither finds nor reaches who has blocked it, and every answer that it gets is that
@@ -32,6 +34,8 @@ from channels.ending import CONTACT_REVOKED, cancel_negotiation, cancel_task
 from channels.errors import Conflict, Forbidden, not_found
 from channels.fields import invalid_payload, parse_text
 from channels.handlers import Access, Context, Decision, Empty, Handler, Insert, Retied, Save, Timer
+from channels.payment_moves import revoked
+from channels.payment_state import Cause
 
 
 class RemoveContact(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,7 +97,15 @@ def severed(pair: Pair, context: Context, *, by: str | None) -> Decision:
     saved = [Save("negotiation", one.id, one, end.state) for one, end in zip(pair.negotiations, ended, strict=True)]
     cancelled = [cancel_task(task, context, reason=CONTACT_REVOKED) for task in pair.tasks]
     saved += [Save("task", one.id, one, end.state) for one, end in zip(pair.tasks, cancelled, strict=True)]
-    return combined(_without_contact(pair, context, by=by), Decision(changes=tuple(saved)), *ended, *cancelled)
+    restricted = [revoked(channel, context, cause=Cause.CONTACT_REVOKED) for channel in pair.channels]
+    saved += [
+        Save("payment", one.id, one, end.state)
+        for one, end in zip(pair.channels, restricted, strict=True)
+        if end.state is not None
+    ]
+    return combined(
+        _without_contact(pair, context, by=by), Decision(changes=tuple(saved)), *ended, *cancelled, *restricted
+    )
 
 
 def block_entity(pair: Pair | None, request: BlockEntity, context: Context) -> Decision:

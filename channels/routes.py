@@ -13,6 +13,7 @@ from channels import (
     discovery,
     messages,
     negotiation,
+    payment,
     task,
     user_contacts,
 )
@@ -27,6 +28,7 @@ OURS: Final[tuple[ModuleType, ...]] = (
     discovery,
     negotiation,
     task,
+    payment,
     messages,
     agent_contacts,
     user_contacts,

@@ -1,4 +1,4 @@
-"""Crypto proves it: keys, the bytes that are signed, signatures, nonces, checksums and receipts.
+"""Crypto proves it: keys, the bytes that are signed, signatures, nonces, checksums, receipts and histories.
 
 Nothing here reads a clock, a file or a socket, and nothing knows of topics or tables; SIGNING.md specifies the same for
 other languages.
@@ -19,6 +19,7 @@ from .errors import (
     ReceiptError,
     SizeMismatch,
 )
+from .histories import HistoryDigest, verify_history
 from .keys import (
     did_from_public_key,
     fingerprint,
@@ -51,6 +52,7 @@ __all__ = [
     "BadSignature",
     "ChecksumMismatch",
     "CryptoError",
+    "HistoryDigest",
     "NonceGap",
     "NonceOutOfOrder",
     "NonceReplayed",
@@ -80,6 +82,7 @@ __all__ = [
     "session_message",
     "sign",
     "transfer_message",
+    "verify_history",
     "verify_receipt",
     "verify_signature",
 ]

@@ -24,6 +24,7 @@ class Form(NamedTuple):
 
 ID: Final = Form(re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"), "a UUID in lower case")
 DIGEST: Final = Form(DIGEST_PATTERN, "a SHA-256 of 64 lower-case hex digits")
+TEXT: Final = Form(re.compile(r"(?s:.*)"), "a text")
 SIGNATURE: Final = Form(re.compile(r"[A-Za-z0-9+/]{86}=="), "a signature of 88 characters in base64")
 SIGNING_DOMAIN: Final = Form(SIGNING_DOMAIN_PATTERN, "a signing domain of 1 to 253 of `a-z 0-9 . -`")
 NAME: Final = Form(re.compile(r"[a-z0-9_-]{1,64}"), "a name of 1 to 64 of `a-z 0-9 _ -`")
@@ -35,6 +36,11 @@ TIME: Final = Form(
     ),
     "a time in UTC such as 2030-01-31T23:59:59.5Z",
 )
+
+
+def choice(*words: str) -> Form:
+    """One of some words."""
+    return Form(re.compile("|".join(map(re.escape, words))), f"one of {', '.join(words)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,14 @@ class Fields:
         if not isinstance(value, str) or not form.pattern.fullmatch(value):
             raise self._misshapen(name, form.meaning)
         return value
+
+    def optional_text(self, name: str, form: Form) -> str | None:
+        """A string of that form, or null.
+
+        Raises:
+            ReceiptError: `shape`.
+        """
+        return None if self._members[name] is None else self.text(name, form)
 
     def integer(self, name: str, *, minimum: int, maximum: int) -> int:
         """An integer between two bounds, both included.

@@ -8,7 +8,7 @@ gives the format, and a whole example.
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from . import agreements
+from . import agreements, channel_receipts
 from .errors import ReceiptError
 from .evidence import ID, NAME, SIGNATURE, SIGNING_DOMAIN, Fields, Findings, require_digest, require_signed
 from .keys import fingerprint, format_public_key
@@ -22,13 +22,16 @@ class _Checker(Protocol):
     def __call__(self, document: object, *, signing_domain: str, document_id: str) -> Findings: ...
 
 
-_CHECKERS: Final[dict[str, _Checker]] = {agreements.KIND: agreements.check_agreement}
+_CHECKERS: Final[dict[str, _Checker]] = {
+    agreements.KIND: agreements.check_agreement,
+    channel_receipts.KIND: channel_receipts.check_channel,
+}
 """How a document of each kind is checked."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReceiptReport:
-    """What a receipt proves.
+    """What a receipt proves, or a history.
 
     Args:
         kind: Of the document, such as `agreement`.
@@ -50,13 +53,16 @@ def verify_receipt(
     platform_key: bytes | None = None,
     client_key: bytes | None = None,
     provider_key: bytes | None = None,
+    opener_key: bytes | None = None,
+    counterparty_key: bytes | None = None,
 ) -> ReceiptReport:
     """Check a receipt of any kind as far as mathematics goes.
 
     Args:
         receipt: What a JSON parser made of it. It may be anything: every flaw is a `ReceiptError`.
-        platform_key, client_key, provider_key: The keys that the receipt must name, 32 bytes each, where they are known
-            from elsewhere; None leaves that open, and the report says so.
+        platform_key, client_key, provider_key, opener_key, counterparty_key: The keys that the receipt must name, 32
+            bytes each, where they are known from elsewhere; None leaves that open, and the report says so. A key of a
+            role that the kind does not have is refused: whoever gives it expects another document.
 
     Raises:
         ReceiptError: `kind`, `shape`, `key`, `pinned_key`, `platform_signature`, and those of the kind's own check.
@@ -72,39 +78,79 @@ def verify_receipt(
     document = fields.member("document")
     findings = checker(document, signing_domain=signing_domain, document_id=document_id)
     keys = {"platform": platform.public_key("public_key"), **findings.parties}
-    pins = {"platform": platform_key, "client": client_key, "provider": provider_key}
-    pinned = tuple(_require_pinned(role, keys, key) for role, key in pins.items() if key is not None)
-    require_signed(
-        public_key=keys["platform"],
-        message=receipt_message(
-            signing_domain=signing_domain,
-            kind=kind,
-            document_id=document_id,
-            document_digest=require_digest(document, pointer="/document"),
-        ),
-        signature=platform.text("signature", SIGNATURE),
-        what="/platform/signature",
-        check="platform_signature",
-    )
-    signed = (
-        f"The platform (key {fingerprint(keys['platform'])}) has signed the whole document for the deployment "
-        f"{signing_domain}, with its time and currency, which nobody else has signed."
+    pins = {
+        "platform": platform_key,
+        "client": client_key,
+        "provider": provider_key,
+        "opener": opener_key,
+        "counterparty": counterparty_key,
+    }
+    pinned = require_pinned(keys, pins, what="receipt")
+    signed = require_platform_signed(
+        platform,
+        signing_domain=signing_domain,
+        kind=kind,
+        document_id=document_id,
+        document_digest=require_digest(document, pointer="/document"),
     )
     return ReceiptReport(
         kind=kind,
         id=document_id,
         checks=(*findings.checks, signed, *pinned),
-        unproven=tuple(
-            f"The {role}'s key {format_public_key(key)} is taken from the receipt itself: compare it with a source "
-            "that you trust."
-            for role, key in keys.items()
-            if pins.get(role) is None
-        ),
+        unproven=unpinned(keys, pins, what="receipt"),
     )
 
 
-def _require_pinned(role: str, keys: dict[str, bytes], expected: bytes) -> str:
-    """Return the sentence that the role's key is the expected one."""
-    if keys.get(role) != expected:
-        raise ReceiptError(f"The {role}'s key in the receipt is not the expected one.", check="pinned_key")
-    return f"The {role}'s key is the expected one."
+def require_platform_signed(
+    platform: Fields, *, signing_domain: str, kind: str, document_id: str, document_digest: str
+) -> str:
+    """Return the sentence that the platform has signed a document.
+
+    Args:
+        platform: Its `public_key` and `signature`.
+
+    Raises:
+        ReceiptError: `shape`, `key`, `platform_signature`.
+    """
+    public_key = platform.public_key("public_key")
+    require_signed(
+        public_key=public_key,
+        message=receipt_message(
+            signing_domain=signing_domain, kind=kind, document_id=document_id, document_digest=document_digest
+        ),
+        signature=platform.text("signature", SIGNATURE),
+        what=f"{platform.pointer}/signature",
+        check="platform_signature",
+    )
+    return (
+        f"The platform (key {fingerprint(public_key)}) has signed the whole document for the deployment "
+        f"{signing_domain}, with its time and currency, which nobody else has signed."
+    )
+
+
+def require_pinned(keys: dict[str, bytes], pins: dict[str, bytes | None], *, what: str) -> tuple[str, ...]:
+    """Return a sentence for each role whose key is the expected one.
+
+    Args:
+        keys: Of each role, as the document states them.
+        pins: Of each role, as they are known from elsewhere; None where they are not.
+        what: What the document is.
+
+    Raises:
+        ReceiptError: `pinned_key`.
+    """
+    expected = {role: key for role, key in pins.items() if key is not None}
+    for role, key in expected.items():
+        if keys.get(role) != key:
+            raise ReceiptError(f"The {role}'s key in the {what} is not the expected one.", check="pinned_key")
+    return tuple(f"The {role}'s key is the expected one." for role in expected)
+
+
+def unpinned(keys: dict[str, bytes], pins: dict[str, bytes | None], *, what: str) -> tuple[str, ...]:
+    """A sentence for each role whose key nobody has vouched for; the arguments are those of `require_pinned`."""
+    return tuple(
+        f"The {role}'s key {format_public_key(key)} is taken from the {what} itself: compare it with a source that you "
+        "trust."
+        for role, key in keys.items()
+        if pins.get(role) is None
+    )

@@ -93,8 +93,8 @@ async def read_agent(call: Call) -> object:
 async def change_agent(call: Call, body: AgentPatchBody) -> object:
     """Change an agent of one's own; what is left out stays. Its handle never changes.
 
-    The signing key cannot change while a negotiation is open. A change of status or visibility disconnects the agent's
-    sockets, so that they come back as what it is now.
+    The signing key cannot change while a negotiation or a payment channel is open. A change of status or visibility
+    disconnects the agent's sockets, so that they come back as what it is now.
     """
     return await call.change(lambda tx: _change(call, tx, body))
 
@@ -125,7 +125,7 @@ def deleted(call: Call, tx: WriterTx, show: Callable[[Agent], Any]) -> Outcome:
     """
     agent = _own_agent(call, tx)
     if agents.is_in_use(tx, agent.id):
-        raise Conflict("agent_in_use", "This agent has money, an open negotiation or an unfinished task.")
+        raise Conflict("agent_in_use", "This agent has money, a negotiation, a task or a payment channel.")
     told = forget(tx, agent, call.server.engine.context(call.caller, f"agent_contacts:{agent.id}"))
     people.delete_keys_of_agent(tx, agent.id, call.now)
     agents.delete(tx, agent.id)
@@ -167,7 +167,7 @@ def _change(call: Call, tx: WriterTx, body: AgentPatchBody) -> Outcome:
     agent = _own_agent(call, tx)
     after = revise(agent, body, by_operator=call.caller.is_operator, now=call.now, market=call.market)
     if after.public_key != agent.public_key and agents.has_open_signatures(tx, agent.id):
-        raise Conflict("key_in_use", "A negotiation is open that this agent's key signs in; end it first.")
+        raise Conflict("key_in_use", "This agent's key signs in an open negotiation or channel; end it first.")
     new_key = after.public_key if after.public_key != agent.public_key else None
     require_proof(call, tx, public_key=new_key, proof=body.proof, owner_id=agent.owner_id, agent_id=agent.id)
     states.save(tx, "agent", agent.id, after)

@@ -170,14 +170,15 @@ class ChallengeAnswer(msgspec.Struct, frozen=True, kw_only=True):
     signing_domain: str
 
 
-def _fields(struct: type[msgspec.Struct], left_out: frozenset[str] = frozenset()) -> list[tuple[str, Any]]:
+def fields_of(struct: type[msgspec.Struct], left_out: frozenset[str] = frozenset()) -> list[tuple[str, Any]]:
+    """The fields of a state, for the answer that shows it; but for those that are not told."""
     return [(field.name, field.type) for field in msgspec.structs.fields(struct) if field.name not in left_out]
 
 
 NegotiationAnswer = msgspec.defstruct(
     "NegotiationAnswer",
     [
-        *_fields(NegotiationSession),
+        *fields_of(NegotiationSession),
         ("session_id", str),
         ("turn", str | None),
         ("next_round", int),
@@ -215,7 +216,7 @@ class Streams(msgspec.Struct, frozen=True, kw_only=True):
 TaskAnswer = msgspec.defstruct(
     "TaskAnswer",
     [
-        *_fields(Task, NOT_TOLD),
+        *fields_of(Task, NOT_TOLD),
         ("task_id", str),
         ("net", int),
         ("streams", Streams),
@@ -305,6 +306,7 @@ class Transaction(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     amount: int
     task_id: str | None
+    channel_id: str | None
     memo: str
     created_at: datetime
 
@@ -324,6 +326,7 @@ class LedgerSummary(msgspec.Struct, frozen=True, kw_only=True):
 
     agents: int
     escrow: int
+    channels: int
     fees: int
     external: int
     sum: int

@@ -4,7 +4,7 @@ A handler asks (`read`, `ask`) or changes (`change`, `decide`). What it changes,
 one transaction; what is told and closed follows once that is durable.
 """
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -46,6 +46,14 @@ class Raw(msgspec.Struct, frozen=True):
     """An answer that is no JSON data in an envelope."""
 
     content: bytes
+    media_type: str
+    headers: dict[str, str] = {}
+
+
+class Streamed(msgspec.Struct, frozen=True):
+    """An answer that is no JSON data, and sent piece by piece, however long it is."""
+
+    pieces: AsyncIterator[bytes]
     media_type: str
     headers: dict[str, str] = {}
 
@@ -127,6 +135,7 @@ class Call:
             Refusal: What the handler refused.
         """
         engine, command = self.server.engine, self._command(handler, topic, request)
+        await engine.rehearse(command)
 
         def run(tx: WriterTx) -> Outcome:
             done = engine.decide(tx, command)

@@ -12,16 +12,18 @@ import msgspec
 from litestar import Request, Response
 from litestar.exceptions import InternalServerException, MethodNotAllowedException
 from litestar.handlers import HTTPRouteHandler
+from litestar.response import Stream
 from litestar.utils import normalize_path
 
 from agrenting.api import credentials
-from agrenting.api.call import Call, Raw
+from agrenting.api.call import Call, Raw, Streamed
 from agrenting.api.credentials import Headers, read_headers
 from agrenting.api.errors import JSON, Malformed, UnsupportedMediaType
 from agrenting.api.idempotency import HEADERS, InFlight, KeyedRequest, Replay, fingerprint_of, parse_key
 from agrenting.api.operation import Callers, Operation, as_pattern, as_route
 from agrenting.api.paging import Page
 from channels.errors import Forbidden, Invalid
+from channels.handlers import RATES_IN_BYTES
 from channels.identity import Identity
 from channels.wire import decode_payload
 
@@ -49,7 +51,7 @@ class Door:
     def handler(self, operation: Operation) -> HTTPRouteHandler:
         """An operation as Litestar routes to it."""
 
-        async def serve(request: AnyRequest) -> Response[bytes]:
+        async def serve(request: AnyRequest) -> Response[Any]:
             return await self._serve(operation, request)
 
         route = HTTPRouteHandler(
@@ -61,12 +63,12 @@ class Door:
         )
         return route(serve)
 
-    async def _serve(self, operation: Operation, request: AnyRequest) -> Response[bytes]:
+    async def _serve(self, operation: Operation, request: AnyRequest) -> Response[Any]:
         headers = read_headers(request.scope)
         caller = await self._admit(operation, request, headers)
         raw = b"" if operation.body is None else await _read_body(request, headers)
-        if caller is not None and operation.rate == "stream":
-            self._server.hub.agent_buckets["stream"].take(caller.id, float(len(raw)))
+        if caller is not None and operation.rate in RATES_IN_BYTES:
+            self._server.hub.agent_buckets[operation.rate].take(caller.id, float(len(raw)))
         given: dict[str, Any] = {}
         if operation.query is not None:
             given["query"] = parse_query(request.scope["query_string"], operation.query)
@@ -96,7 +98,7 @@ class Door:
         address = request.client.host if request.client else ""
         caller = await credentials.authenticate(self._server, headers, address=address)
         request.scope["state"]["caller"] = caller.handle
-        if operation.rate != "stream":
+        if operation.rate not in RATES_IN_BYTES:
             self._server.hub.agent_buckets[operation.rate].take(caller.id)
         require_caller(operation, caller)
         return caller
@@ -237,10 +239,12 @@ def _keyed(
     return KeyedRequest(caller=caller.id, path=request.scope["path"], key=key, fingerprint=fingerprint_of(raw))
 
 
-def as_response(answer: Any, operation: Operation) -> Response[bytes]:
+def as_response(answer: Any, operation: Operation) -> Response[Any]:
     """What a handler answered, in the envelope."""
     if isinstance(answer, Raw):
         return Response(answer.content, media_type=answer.media_type, headers=answer.headers)
+    if isinstance(answer, Streamed):
+        return Stream(answer.pieces, media_type=answer.media_type, headers=answer.headers)
     if isinstance(answer, Replay):
         return Response(answer.body, media_type=JSON, status_code=answer.status, headers={REPLAYED: "true"})
     body = {"data": answer.items, "metadata": answer.metadata} if isinstance(answer, Page) else {"data": answer}

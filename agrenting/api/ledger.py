@@ -28,12 +28,14 @@ class TransactionsQuery(PageQuery, frozen=True, kw_only=True):
     Args:
         kind: Only those of this kind.
         task_id: Only those for this task.
+        channel_id: Only those for this payment channel.
         since: Only those at this time or later; with an offset from UTC.
         until: Only those before this time.
     """
 
     kind: Kind | None = None
     task_id: str | None = None
+    channel_id: str | None = None
     since: Moment | None = None
     until: Moment | None = None
 
@@ -61,6 +63,7 @@ async def list_transactions(call: Call, query: TransactionsQuery) -> object:
             available(call.agent_id),
             kind=query.kind,
             task_id=query.task_id,
+            channel_id=query.channel_id,
             since_ms=None if query.since is None else to_ms(query.since),
             until_ms=None if query.until is None else to_ms(query.until),
             before=before,
@@ -77,6 +80,7 @@ def _transaction(row: dict[str, Any]) -> Transaction:
         kind=row["kind"],
         amount=row["amount"],
         task_id=row["task_id"],
+        channel_id=row["channel_id"],
         memo=row["memo"],
         created_at=from_ms(row["created_at_ms"]),
     )
@@ -91,7 +95,7 @@ def as_table(page: Page) -> Raw:
         fields = msgspec.to_builtins(shown)
         writer.writerow(
             [
-                *(fields[name] for name in ("id", "kind", "amount", "task_id")),
+                *(fields[name] for name in ("id", "kind", "amount", "task_id", "channel_id")),
                 _inert(fields["memo"]),
                 fields["created_at"],
             ]

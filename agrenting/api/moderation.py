@@ -16,6 +16,8 @@ from channels.agents import Agent
 from channels.ending import BANNED, cancel_negotiation, cancel_task
 from channels.errors import not_found
 from channels.handlers import Context, Decision, Told
+from channels.payment_moves import revoked
+from channels.payment_state import Cause
 from channels.registration import ban, reinstate, suspend
 
 NOUN = Noun("moderation", "For operators: who may trade.")
@@ -23,6 +25,7 @@ ERRORS = {404: "not_found", 409: "terminal_state invalid_transition"}
 ENDS: tuple[tuple[str, Callable[[Any, Context], Decision]], ...] = (
     ("negotiation", partial(cancel_negotiation, reason=BANNED)),
     ("task", partial(cancel_task, reason=BANNED)),
+    ("payment", partial(revoked, cause=Cause.BANNED)),
 )
 """Store of what an agent may have open → what a ban makes of it."""
 
@@ -52,8 +55,8 @@ async def ban_agent(call: Call) -> object:
     """Ban an agent for good.
 
     In the same transaction its open negotiations and unfinished tasks are cancelled, money that is held for them goes
-    back to the clients, its contacts and pending contact requests end, and its keys are revoked. Its sockets are
-    disconnected.
+    back to the clients, its payment channels are force-closed, its contacts and pending contact requests end, and its
+    keys are revoked. Its sockets are disconnected.
     """
 
     def carry_out_ban(tx: WriterTx) -> Outcome:

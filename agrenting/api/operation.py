@@ -50,7 +50,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         secrets: Fields of the answer that are shown once, and null in a replay; `a.b` is field b of what a holds.
         takes_key: Whether it takes an idempotency key.
         needs_key: Whether it is only served with one.
-        rate: The class of its rate limit; `stream` counts bytes.
+        rate: The class of its rate limit; `stream` and `chain` count bytes.
         files: Other forms of the answer, by media type.
         is_rooted: Its path is below the root, and not one of the server itself.
     """

@@ -9,10 +9,12 @@ import msgspec
 
 from channels.handlers import Market
 from channels.negotiation import NegotiationSession, agreement_document
+from channels.payment_state import PaymentChannel, receipt_document
 from crypto import canonical_digest, format_public_key, public_key_of, receipt_message, sign
 
 MEDIA_TYPE: Final = "application/agrenting-receipt+json"
 AGREEMENT: Final = "agreement"
+PAYMENT_CHANNEL: Final = "payment_channel"
 
 
 class PlatformSignature(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,25 +34,49 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     platform: PlatformSignature
 
 
+def channel_receipt(channel: PaymentChannel, market: Market, *, platform_seed: bytes) -> Receipt:
+    """The receipt of a payment channel that was closed.
+
+    Raises:
+        Conflict: `not_closed`.
+    """
+    document = receipt_document(channel, market)
+    return _signed(PAYMENT_CHANNEL, channel.id, document, market=market, platform_seed=platform_seed)
+
+
+def platform_signature(
+    *, kind: str, document_id: str, document_digest: str, market: Market, platform_seed: bytes
+) -> PlatformSignature:
+    """What the platform signs under a document."""
+    message = receipt_message(
+        signing_domain=market.signing_domain, kind=kind, document_id=document_id, document_digest=document_digest
+    )
+    public_key = format_public_key(public_key_of(platform_seed))
+    return PlatformSignature(public_key=public_key, signature=sign(platform_seed, message))
+
+
 def agreement_receipt(session: NegotiationSession, market: Market, *, platform_seed: bytes) -> Receipt:
     """The receipt of an agreement.
 
     Raises:
         Conflict: `not_agreed`.
     """
-    document = msgspec.to_builtins(agreement_document(session, market))
-    message = receipt_message(
-        signing_domain=market.signing_domain,
-        kind=AGREEMENT,
-        document_id=session.id,
-        document_digest=canonical_digest(document),
-    )
+    document = agreement_document(session, market)
+    return _signed(AGREEMENT, session.id, document, market=market, platform_seed=platform_seed)
+
+
+def _signed(kind: str, document_id: str, document: dict[str, Any], *, market: Market, platform_seed: bytes) -> Receipt:
+    plain = msgspec.to_builtins(document)
     return Receipt(
-        kind=AGREEMENT,
-        id=session.id,
+        kind=kind,
+        id=document_id,
         signing_domain=market.signing_domain,
-        document=document,
-        platform=PlatformSignature(
-            public_key=format_public_key(public_key_of(platform_seed)), signature=sign(platform_seed, message)
+        document=plain,
+        platform=platform_signature(
+            kind=kind,
+            document_id=document_id,
+            document_digest=canonical_digest(plain),
+            market=market,
+            platform_seed=platform_seed,
         ),
     )

@@ -170,15 +170,19 @@ def decode(row: Row) -> Agent:
 
 
 def has_open_signatures(tx: Tx, agent_id: str) -> bool:
-    """Whether a negotiation is open that this agent's key signs in: its key must not change meanwhile."""
-    for side in ("client_agent_id", "provider_agent_id"):
-        if tx.one(f"SELECT 1 FROM negotiations WHERE {side} = :id AND status = 'open'", id=agent_id):
-            return True
+    """Whether a negotiation or a payment channel is open that this agent's key signs in, so that it must not change."""
+    for table, statuses, sides in (
+        ("negotiations", "'open'", ("client_agent_id", "provider_agent_id")),
+        ("payment_channels", "'pending', 'open', 'closing', 'disputed'", ("agent_a_id", "agent_b_id")),
+    ):
+        for side in sides:
+            if tx.one(f"SELECT 1 FROM {table} WHERE {side} = :id AND status IN ({statuses})", id=agent_id):
+                return True
     return False
 
 
 def is_in_use(tx: Tx, agent_id: str) -> bool:
-    """Whether an agent has money, an open negotiation or an unfinished task, so that it cannot be deleted."""
+    """Whether an agent has money, or what has not ended, so that it cannot be deleted."""
     if has_open_signatures(tx, agent_id):
         return True
     row = tx.one("SELECT balance FROM accounts WHERE name = :name", name=f"agent:{agent_id}:available")

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from agrenting.clock import day_of, to_ms
-from agrenting.db import agents, ledger, messages, states, streams
+from agrenting.db import agents, channel_steps, ledger, messages, states, streams
 from agrenting.db.transaction import WriterTx
 from channels.agents import Agent
 from channels.handlers import (
@@ -16,6 +16,7 @@ from channels.handlers import (
     Insert,
     Mail,
     NotePresence,
+    NoteStep,
     Outcome,
     Save,
     Spend,
@@ -66,8 +67,8 @@ def _carry_out(tx: WriterTx, change: Any, context: Context) -> Broadcast | None:
             states.insert(tx, change.store, change.id, change.state)
         case Save():
             states.save(tx, change.store, change.id, change.state)
-        case StoreChunk():
-            streams.append(tx, task_id=change.task_id, direction=change.direction, seq=change.seq, chunk=change.chunk)
+        case StoreChunk() | NoteStep():
+            _append(tx, change)
         case NotePresence():
             agents.set_presence(tx, change.agent_id, change.presence)
         case Outcome():
@@ -75,6 +76,13 @@ def _carry_out(tx: WriterTx, change: Any, context: Context) -> Broadcast | None:
         case _:
             raise AssertionError(f"an unknown change: {change!r}")
     return None
+
+
+def _append(tx: WriterTx, change: StoreChunk | NoteStep) -> None:
+    if isinstance(change, StoreChunk):
+        streams.append(tx, task_id=change.task_id, direction=change.direction, seq=change.seq, chunk=change.chunk)
+    else:
+        channel_steps.append(tx, change.channel_id, change.step)
 
 
 def set_timer(tx: WriterTx, timer: Timer) -> None:

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from agrenting.clock import from_ms, to_ms
 from agrenting.db import agents, people, states
+from agrenting.db.pages import SIDES_OF, UNFINISHED
 from agrenting.db.people import User
 from agrenting.db.transaction import Tx
 from channels.agents import Agent
@@ -122,6 +123,7 @@ def pair(tx: Tx, a: Entity, b: Entity) -> Pair:
         received=_pending(tx, b.id, a.id),
         negotiations=_between(tx, "negotiation", a.id, b.id, "'open'"),
         tasks=_between(tx, "task", a.id, b.id, "'pending'"),
+        channels=_between(tx, "payment", a.id, b.id, UNFINISHED["payment"]),
     )
 
 
@@ -240,11 +242,10 @@ def _pending(tx: Tx, requester_id: str, recipient_id: str) -> ContactRequest | N
 
 
 def _between(tx: Tx, store: str, a_id: str, b_id: str, statuses: str) -> tuple[Any, ...]:
-    table = states.STORES[store].table
+    one, other = SIDES_OF[store]
     rows = tx.all(
-        f"SELECT id FROM {table} WHERE status IN ({statuses}) AND ("
-        "(client_agent_id = :a_id AND provider_agent_id = :b_id)"
-        " OR (client_agent_id = :b_id AND provider_agent_id = :a_id)) ORDER BY id",
+        f"SELECT id FROM {states.STORES[store].table} WHERE status IN ({statuses}) AND ("
+        f"({one} = :a_id AND {other} = :b_id) OR ({one} = :b_id AND {other} = :a_id)) ORDER BY id",
         a_id=a_id,
         b_id=b_id,
     )

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from agrenting.clock import day_of, to_ms
+from agrenting.db import payment_channels
 from agrenting.db.transaction import Tx, WriterTx
 from agrenting.ids import new_id
 from channels.errors import Conflict
@@ -22,11 +23,12 @@ def post(tx: WriterTx, entry: Entry, *, now: datetime) -> str:
     """
     entry_id = new_id()
     tx.run(
-        "INSERT INTO ledger_entries (id, kind, task_id, memo, created_at)"
-        " VALUES (:id, :kind, :task_id, :memo, :created_at)",
+        "INSERT INTO ledger_entries (id, kind, task_id, channel_id, memo, created_at)"
+        " VALUES (:id, :kind, :task_id, :channel_id, :memo, :created_at)",
         id=entry_id,
         kind=entry.kind,
         task_id=entry.task_id,
+        channel_id=entry.channel_id,
         memo=entry.memo,
         created_at=to_ms(now),
     )
@@ -85,7 +87,8 @@ def balances_of_agent(tx: Tx, agent_id: str) -> dict[str, int]:
         id=agent_id,
     )
     held = 0 if row is None else int(row[0])
-    return {"available": spendable, "escrow": held, "channels": 0, "total": spendable + held}
+    locked = payment_channels.locked_by(tx, agent_id)
+    return {"available": spendable, "escrow": held, "channels": locked, "total": spendable + held + locked}
 
 
 def transactions(
@@ -94,6 +97,7 @@ def transactions(
     *,
     kind: str | None,
     task_id: str | None,
+    channel_id: str | None,
     since_ms: int | None,
     until_ms: int | None,
     before: str,
@@ -101,20 +105,22 @@ def transactions(
 ) -> list[dict[str, Any]]:
     """An account's entries, newest first, before entry id `before`."""
     rows = tx.all(
-        "SELECT e.id, e.kind, p.amount, e.task_id, e.memo, e.created_at FROM postings p"
+        "SELECT e.id, e.kind, p.amount, e.task_id, e.channel_id, e.memo, e.created_at FROM postings p"
         " JOIN ledger_entries e ON e.id = p.entry_id WHERE p.account = :account AND p.entry_id < :before"
         " AND (:kind IS NULL OR e.kind = :kind) AND (:task_id IS NULL OR e.task_id = :task_id)"
+        " AND (:channel_id IS NULL OR e.channel_id = :channel_id)"
         " AND (:since IS NULL OR e.created_at >= :since) AND (:until IS NULL OR e.created_at < :until)"
         " ORDER BY p.entry_id DESC LIMIT :limit",
         account=account,
         before=before,
         kind=kind,
         task_id=task_id,
+        channel_id=channel_id,
         since=since_ms,
         until=until_ms,
         limit=limit,
     )
-    names = ("id", "kind", "amount", "task_id", "memo", "created_at_ms")
+    names = ("id", "kind", "amount", "task_id", "channel_id", "memo", "created_at_ms")
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
@@ -185,7 +191,7 @@ def doctor(tx: Tx) -> list[str]:
     total = tx.one("SELECT coalesce(sum(balance), 0) FROM accounts")
     if total is not None and total[0] != 0:
         differences.append(f"all accounts together hold {total[0]}, not 0")
-    return differences + _doctor_tasks(tx) + _doctor_reputation(tx)
+    return differences + _doctor_tasks(tx) + payment_channels.doctor(tx) + _doctor_reputation(tx)
 
 
 def _doctor_tasks(tx: Tx) -> list[str]:
@@ -224,14 +230,15 @@ def _doctor_reputation(tx: Tx) -> list[str]:
 
 
 def summary(tx: Tx) -> dict[str, int]:
-    """All money by where it is: with agents, in escrow, as fees, and outside with its sign turned."""
+    """All money by where it is: with agents, in escrow, in channels, as fees, and outside with its sign turned."""
     row = tx.one(
         "SELECT coalesce(sum(CASE WHEN name LIKE 'agent:%' THEN balance END), 0),"
         " coalesce(sum(CASE WHEN name LIKE 'task:%' THEN balance END), 0),"
+        " coalesce(sum(CASE WHEN name LIKE 'channel:%' THEN balance END), 0),"
         " coalesce(sum(CASE WHEN name = :fees THEN balance END), 0),"
         " coalesce(sum(CASE WHEN name = :external THEN balance END), 0), coalesce(sum(balance), 0) FROM accounts",
         fees=FEES,
         external=EXTERNAL,
     )
     assert row is not None, "an aggregate has one row"
-    return dict(zip(("agents", "escrow", "fees", "external", "sum"), row, strict=True))
+    return dict(zip(("agents", "escrow", "channels", "fees", "external", "sum"), row, strict=True))

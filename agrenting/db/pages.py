@@ -1,4 +1,4 @@
-"""Pages of what agents have: negotiations and tasks, newest first, and the messages that wait for one, oldest first.
+"""Pages of what agents have: negotiations, tasks and payment channels, newest first; waiting messages, oldest first.
 
 Each page begins at a key of an index, so page 1,000 costs what page 1 costs.
 """
@@ -11,8 +11,20 @@ import msgspec
 from agrenting.db import states
 from agrenting.db.transaction import Tx
 
-SIDES: Final = {"client": "client_agent_id", "provider": "provider_agent_id"}
-TABLES: Final = {"negotiation": "negotiations", "task": "tasks"}
+ROLES: Final = {
+    "negotiation": {"client": "client_agent_id", "provider": "provider_agent_id"},
+    "task": {"client": "client_agent_id", "provider": "provider_agent_id"},
+    "payment": {"opener": "agent_a_id", "counterparty": "agent_b_id"},
+}
+"""Store → the parts that an agent may have in one, and their columns."""
+
+SIDES_OF: Final = {store: tuple(roles.values()) for store, roles in ROLES.items()}
+UNFINISHED: Final = {
+    "negotiation": "'open'",
+    "task": "'pending', 'in_progress'",
+    "payment": "'pending', 'open', 'closing', 'disputed'",
+}
+"""Store → the statuses of what has not ended, as SQL."""
 
 
 class Slice(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,22 +50,22 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 def of_agent(
     tx: Tx, store: str, agent_id: str, *, role: str | None, status: str | None, before: str, limit: int
 ) -> list[Any]:
-    """An agent's negotiations or tasks, newest first.
+    """An agent's negotiations, tasks or payment channels, newest first.
 
     Args:
         tx: Any transaction.
-        store: `negotiation` or `task`.
+        store: One of ROLES.
         agent_id: A party.
-        role: `client` or `provider`: only those where that is its part; None for both.
+        role: Only those where that is its part; None for both.
         status: Only those of this status; None for all.
         before: Only those whose id is less.
         limit: At most so many.
     """
     # One index for each side; nobody is both sides of one, so nothing comes twice.
     sides = [
-        f"SELECT * FROM (SELECT id, state FROM {TABLES[store]} WHERE {column} = :agent_id AND id < :before"
+        f"SELECT * FROM (SELECT id, state FROM {states.STORES[store].table} WHERE {column} = :agent_id AND id < :before"
         " AND (:status IS NULL OR status = :status) ORDER BY id DESC LIMIT :limit)"
-        for name, column in SIDES.items()
+        for name, column in ROLES[store].items()
         if role in {None, name}
     ]
     rows = tx.all(
@@ -79,11 +91,11 @@ def undelivered(tx: Tx, agent_id: str, *, after: str, limit: int) -> list[Any]:
 
 
 def open_of_agent(tx: Tx, store: str, agent_id: str) -> list[str]:
-    """The ids of an agent's open negotiations, or of its unfinished tasks."""
-    unfinished = {"negotiation": "'open'", "task": "'pending', 'in_progress'"}[store]
+    """The ids of what an agent has that has not ended: negotiations, tasks or payment channels."""
+    one, other = SIDES_OF[store]
     rows = tx.all(
-        f"SELECT id FROM {TABLES[store]} WHERE (client_agent_id = :agent_id OR provider_agent_id = :agent_id)"
-        f" AND status IN ({unfinished}) ORDER BY id",
+        f"SELECT id FROM {states.STORES[store].table} WHERE ({one} = :agent_id OR {other} = :agent_id)"
+        f" AND status IN ({UNFINISHED[store]}) ORDER BY id",
         agent_id=agent_id,
     )
     return [row[0] for row in rows]

@@ -6,7 +6,8 @@ A loader is `(tx, topic_id, request, context) → loaded`. It asks the database 
 from collections.abc import Callable
 from typing import Any, Final
 
-from agrenting.db import contacts, messages, search, states, streams
+from agrenting.db import contacts, messages, payment_channels, search, states, streams
+from agrenting.db.pages import SIDES_OF, UNFINISHED
 from agrenting.db.transaction import Tx, WriterTx
 from channels.agents import Agent
 from channels.contacts import Tie
@@ -39,44 +40,52 @@ def _arrival(tx: Tx, topic_id: str, request: Any, context: Context) -> Arrival:
     return Arrival(agent=agent, ties=contacts.ties_of(tx, agent.id, now=context.now))
 
 
-def _opening(table: str, statuses: str) -> Loader:
-    count_open = (
-        f"SELECT count(*) FROM {table} WHERE client_agent_id = :client AND provider_agent_id = :provider"
-        f" AND status IN ({statuses})"
-    )
-
+def _opening(count_open: Callable[[Tx, str, str], int], names: Callable[[Any], str]) -> Loader:
     def load(tx: Tx, topic_id: str, request: Any, context: Context) -> Opening:
-        client = _own_agent(tx, topic_id, request, context)
-        provider: Agent | None = states.load(tx, "agent", request.provider_agent_id)
-        row = tx.one(count_open, client=client.id, provider=request.provider_agent_id)
-        tie = contacts.tie(tx, client.id, request.provider_agent_id, now=context.now)
+        client, other_id = _own_agent(tx, topic_id, request, context), names(request)
+        tie = contacts.tie(tx, client.id, other_id, now=context.now)
         return Opening(
             client=client,
-            provider=provider,
-            open_count=0 if row is None else row[0],
+            provider=states.load(tx, "agent", other_id),
+            open_count=count_open(tx, client.id, other_id),
             tie=tie,
-            open_of_all_kinds=_open_of_all_kinds(tx, client.id, request.provider_agent_id, tie),
+            open_of_all_kinds=_open_of_all_kinds(tx, client.id, other_id, tie),
         )
 
     return load
 
 
+def _count_hired(store: str) -> Callable[[Tx, str, str], int]:
+    table, statuses = states.STORES[store].table, UNFINISHED[store]
+
+    def count(tx: Tx, client_id: str, provider_id: str) -> int:
+        row = tx.one(
+            f"SELECT count(*) FROM {table} WHERE client_agent_id = :client AND provider_agent_id = :provider"
+            f" AND status IN ({statuses})",
+            client=client_id,
+            provider=provider_id,
+        )
+        return 0 if row is None else int(row[0])
+
+    return count
+
+
 def _open_of_all_kinds(tx: Tx, client_id: str, provider_id: str, tie: Tie) -> int:
-    """Sessions that the client has open with the provider; 0 where nobody asks."""
+    """What the client has opened with the provider and has not ended; 0 where nobody asks."""
     if tie.scope is None or tie.scope.max_open is None:
         return 0
-    row = tx.one(
-        "SELECT (SELECT count(*) FROM negotiations WHERE client_agent_id = :client AND provider_agent_id = :provider"
-        " AND status = 'open') + (SELECT count(*) FROM tasks WHERE client_agent_id = :client"
-        " AND provider_agent_id = :provider AND status IN ('pending', 'in_progress'))",
-        client=client_id,
-        provider=provider_id,
+    counts = (
+        f"(SELECT count(*) FROM {states.STORES[store].table} WHERE {SIDES_OF[store][0]} = :client"
+        f" AND {SIDES_OF[store][1]} = :provider AND status IN ({UNFINISHED[store]}))"
+        for store in ("negotiation", "task", "payment")
     )
+    row = tx.one(f"SELECT {' + '.join(counts)}", client=client_id, provider=provider_id)
     return 0 if row is None else int(row[0])
 
 
-_open_negotiation = _opening("negotiations", "'open'")
-_open_task = _opening("tasks", "'pending', 'in_progress'")
+_open_negotiation = _opening(_count_hired("negotiation"), lambda request: request.provider_agent_id)
+_open_task = _opening(_count_hired("task"), lambda request: request.provider_agent_id)
+_open_channel = _opening(payment_channels.count_open, lambda request: request.counterparty_agent_id)
 
 
 def _task_opening(tx: Tx, topic_id: str, request: Any, context: Context) -> TaskOpening:
@@ -130,6 +139,8 @@ LOADERS: Final[dict[str, Loader]] = {
     "contact_pair": contacts.contact_pair,
     "blocking": contacts.blocking,
     "block_pair": contacts.block_pair,
+    "channel_opening": _open_channel,
+    **payment_channels.LOADERS,
 }
 
 STATE_OF: Final = {
@@ -139,5 +150,6 @@ STATE_OF: Final = {
     "task_input": "task",
     "task_output": "task",
     "message": "message",
+    **dict.fromkeys(payment_channels.LOADERS, "payment"),
 }
 """The store that `Decision.state` goes to, by the loader that the handler named."""

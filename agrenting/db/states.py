@@ -12,6 +12,7 @@ from channels.agents import Agent
 from channels.contact_book import Block, Contact, ContactRequest
 from channels.messages import StoredMessage
 from channels.negotiation import NegotiationSession
+from channels.payment_state import PaymentChannel
 from channels.task import Task
 
 
@@ -33,6 +34,7 @@ STORES: Final = {
         "negotiations", msgspec.json.Decoder(NegotiationSession), ("client_agent_id", "provider_agent_id")
     ),
     "task": Store("tasks", msgspec.json.Decoder(Task), ("client_agent_id", "provider_agent_id")),
+    "payment": Store("payment_channels", msgspec.json.Decoder(PaymentChannel), ("agent_a_id", "agent_b_id")),
     "message": Store("messages", msgspec.json.Decoder(StoredMessage), ("to_agent_id",), "inserted_at"),
     "contact_request": Store(
         "contact_requests",

@@ -180,6 +180,37 @@ tasks = Table(
     Index(None, "provider_agent_id", "id"),
 )
 
+payment_channels = Table(
+    "payment_channels",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("agent_a_id", String, nullable=False),
+    Column("agent_b_id", String, nullable=False),
+    Column("status", String, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Index(None, "agent_a_id", "agent_b_id", "status"),
+    Index(None, "agent_a_id", "id"),
+    Index(None, "agent_b_id", "id"),
+    Index(None, "agent_b_id", "status"),
+    Index(None, "status", "id"),
+)
+
+channel_steps = Table(
+    "channel_steps",
+    metadata,
+    Column("channel_id", String, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("nonce", BigInteger),
+    Column("state", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("channel_id", "number"),
+    Index("uq_channel_steps_nonce", "channel_id", "nonce", unique=True),
+)
+"""The history of each payment channel: only appended. A nonce is used up once."""
+
 chunks = Table(
     "chunks",
     metadata,
@@ -206,7 +237,9 @@ ledger_entries = Table(
     Column("task_id", String),
     Column("memo", String, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    Column("channel_id", String),
     Index(None, "task_id"),
+    Index(None, "channel_id"),
 )
 
 postings = Table(

@@ -1,6 +1,6 @@
 """Receipts of agreements: honest ones are proved offline, and no change of any field goes unnoticed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -18,14 +18,13 @@ from crypto import (
 
 from .bargains import Receipt, accept, agreement, copy_of, platform_signs
 from .roles import ALICE, BOB, DOMAIN, MALLORY, PLATFORM, SESSION_ID, Role
+from .spoiling import Place, alterations, holder, is_same, places
 from .test_canonical import nested
 from .test_keys import UNSAFE_POINTS
 
 ACCEPTED = agreement([1000, 1501])
 MATCHED = agreement([800, 1200, 1000, 1000], is_opened_by_provider=True, terms=None)
 HONEST = {"accepted": ACCEPTED, "matched": MATCHED}
-
-Place = tuple[str | int, ...]
 
 
 def check_of(receipt: object, **pins: bytes) -> str:
@@ -36,54 +35,6 @@ def check_of(receipt: object, **pins: bytes) -> str:
     assert refusal.value.context == {"check": refusal.value.check}
     assert str(refusal.value).endswith(".")
     return refusal.value.check
-
-
-def places(value: Any, place: Place = ()) -> Iterator[Place]:
-    """Every place in a JSON value but the top."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for name, item in items:
-        yield (*place, name)
-        yield from places(item, (*place, name))
-
-
-def holder(receipt: Receipt, place: Place) -> Any:
-    """The object or list that has the place in it."""
-    value: Any = receipt
-    for name in place[:-1]:
-        value = value[name]
-    return value
-
-
-def alterations(value: Any) -> Iterator[Any]:
-    """Other values to put in its place: of every type, and near it."""
-    yield from (
-        None,
-        True,
-        False,
-        0,
-        1,
-        -1,
-        2,
-        2**53,
-        10**400,
-        1.5,
-        "",
-        "x",
-        "-",
-        [],
-        [[]],
-        {},
-        {"": None},
-        nested(500),
-    )
-    if isinstance(value, str):
-        yield from (value + "\n", value[:-1], value[::-1], value.upper(), value.swapcase(), value * 2)
-    if isinstance(value, int):
-        yield from (value + 1, value - 1, float(value), str(value))
-    if isinstance(value, list):
-        yield from (value[1:], value[:-1], value[::-1], value * 2, value * 50)
-    if isinstance(value, dict):
-        yield from ({**value, "more": 1}, {**value, 1: 1}, list(value), list(value.items()))
 
 
 # ------------------------------------------------------------------------------------------------------------ honesty
@@ -177,7 +128,7 @@ def test_no_change_after_signing_goes_unnoticed_at(place: Place) -> None:
     for altered in alterations(value):
         receipt = copy_of(honest)
         holder(receipt, inside)[inside[-1]] = altered
-        if type(altered) is not type(value) or altered != value:
+        if not is_same(altered, value):
             check_of(receipt)
 
 
@@ -475,7 +426,7 @@ def test_anything_else_in_json_is_no_part_of_a_receipt(place: Place, value: Any)
     before = holder(receipt, place)[place[-1]]
     holder(receipt, place)[place[-1]] = value
 
-    if type(value) is type(before) and value == before:
+    if is_same(value, before):
         verify_receipt(receipt)
     else:
         check_of(receipt)

@@ -1,0 +1,200 @@
+"""Payment channels: what their events are decided on, what is locked in them, and whether their histories add up."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+from agrenting.db import channel_steps, states
+from agrenting.db.transaction import Tx
+from channels.channel_steps import ChannelStep, StepKind
+from channels.handlers import Context
+from channels.payment_opening import AcceptanceFacts
+from channels.payment_state import ChannelFacts, PaymentChannel
+
+UNFINISHED: Final = "'pending', 'open', 'closing', 'disputed'"
+STEPS_AT_ONCE: Final = 1_000
+
+
+def locked_by(tx: Tx, agent_id: str) -> int:
+    """An agent's side of all its channels that have not ended, in minor units."""
+    row = tx.one(
+        "SELECT (SELECT coalesce(sum(json_extract(state, '$.balance_a')), 0) FROM payment_channels"
+        f" WHERE agent_a_id = :id AND status IN ({UNFINISHED}))"
+        " + (SELECT coalesce(sum(json_extract(state, '$.balance_b')), 0) FROM payment_channels"
+        f" WHERE agent_b_id = :id AND status IN ({UNFINISHED}))",
+        id=agent_id,
+    )
+    return 0 if row is None else int(row[0])
+
+
+def count_open(tx: Tx, a_id: str, b_id: str) -> int:
+    """The channels of two agents that have not ended, whoever opened them."""
+    row = tx.one(
+        f"SELECT (SELECT count(*) FROM payment_channels WHERE agent_a_id = :a AND agent_b_id = :b"
+        f" AND status IN ({UNFINISHED})) + (SELECT count(*) FROM payment_channels WHERE agent_a_id = :b"
+        f" AND agent_b_id = :a AND status IN ({UNFINISHED}))",
+        a=a_id,
+        b=b_id,
+    )
+    return 0 if row is None else int(row[0])
+
+
+def undecided(tx: Tx, *, after: str, limit: int) -> list[PaymentChannel]:
+    """The channels that wait for an operator: disputed ones, and those that states were lost of; oldest first."""
+    rows = tx.all(
+        "SELECT state FROM payment_channels WHERE id > :after AND (status = 'disputed' OR (status IN"
+        " ('pending', 'open', 'closing') AND json_extract(state, '$.state_lost') IS NOT NULL))"
+        " ORDER BY id LIMIT :limit",
+        after=after,
+        limit=limit,
+    )
+    return [states.decode("payment", row) for row in rows]
+
+
+# What events are decided on.
+
+
+def plain(tx: Tx, topic_id: str, _request: Any, _context: Context) -> ChannelFacts:
+    """The channel alone."""
+    return ChannelFacts(channel=states.load(tx, "payment", topic_id))
+
+
+def at_nonce(tx: Tx, topic_id: str, request: Any, _context: Context) -> ChannelFacts:
+    """The channel, and what has used up the nonce that the event speaks of."""
+    return _with_nonces(tx, topic_id, () if request.nonce is None else (request.nonce,))
+
+
+def proposing(tx: Tx, topic_id: str, request: Any, context: Context) -> ChannelFacts:
+    """The same, and the task that a proposal names."""
+    facts = at_nonce(tx, topic_id, request, context)
+    if request.task_id is None:
+        return facts
+    return msgspec.structs.replace(facts, task=states.load(tx, "task", request.task_id))
+
+
+def joining(tx: Tx, topic_id: str, request: Any, context: Context) -> ChannelFacts:
+    """The channel, and the steps from the nonce on that the client knows; one more than it is sent."""
+    facts = plain(tx, topic_id, request, context)
+    known = getattr(request, "known", None)
+    if known is None or facts.channel is None:
+        return facts
+    most = context.market.limits.missing_transfers_max + 2
+    return ChannelFacts(
+        channel=facts.channel, used=channel_steps.from_nonce(tx, topic_id, max(known.nonce, 1), limit=most)
+    )
+
+
+def handing_in(tx: Tx, topic_id: str, request: Any, context: Context) -> ChannelFacts:
+    """The channel, and what has used up the nonces of a chain; of one that is too long, nothing."""
+    if len(request.transfers) > context.market.limits.transfers_per_frame_max:
+        return plain(tx, topic_id, request, context)
+    return _with_nonces(tx, topic_id, (transfer.nonce for transfer in request.transfers))
+
+
+def disputing(tx: Tx, topic_id: str, request: Any, context: Context) -> ChannelFacts:
+    """The channel, and what has used up the nonces of the transfers that are evidence."""
+    evidence = request.evidence
+    transfers = evidence.get("transfers") if isinstance(evidence, dict) else None
+    if not isinstance(transfers, list):
+        return plain(tx, topic_id, request, context)
+    nonces = (transfer.get("nonce") for transfer in transfers if isinstance(transfer, dict))
+    return _with_nonces(tx, topic_id, (nonce for nonce in nonces if isinstance(nonce, int)))
+
+
+def accepting(tx: Tx, topic_id: str, _request: Any, _context: Context) -> AcceptanceFacts:
+    """The channel and its two agents."""
+    channel: PaymentChannel | None = states.load(tx, "payment", topic_id)
+    if channel is None:
+        return AcceptanceFacts(channel=None)
+    agents = (states.load(tx, "agent", channel.agent_a_id), states.load(tx, "agent", channel.agent_b_id))
+    return AcceptanceFacts(channel=channel, agents=tuple(agent for agent in agents if agent is not None))
+
+
+def _with_nonces(tx: Tx, channel_id: str, nonces: Iterable[int]) -> ChannelFacts:
+    channel: PaymentChannel | None = states.load(tx, "payment", channel_id)
+    if channel is None:
+        return ChannelFacts(channel=None)
+    used = [nonce for nonce in nonces if 0 < nonce <= channel.last_nonce]
+    return ChannelFacts(channel=channel, used=channel_steps.at_nonces(tx, channel_id, used) if used else ())
+
+
+# Whether it all adds up.
+
+
+def doctor(tx: Tx) -> list[str]:
+    """Every difference between channels, their locks and their histories; none is good."""
+    differences = [
+        f"channel {id_} is {status} with {total} in it, its lock holds {held}"
+        for id_, status, total, held in tx.all(
+            "SELECT c.id, c.status, c.total, coalesce(a.balance, 0) FROM (SELECT id, status, CASE WHEN status IN"
+            f" ({UNFINISHED}) THEN json_extract(state, '$.balance_a') + json_extract(state, '$.balance_b') ELSE 0 END"
+            " AS total FROM payment_channels) c LEFT JOIN accounts a ON a.name = 'channel:' || c.id || ':lock'"
+            " WHERE c.total != coalesce(a.balance, 0)"
+        )
+    ]
+    differences += [
+        f"channel {id_} was given {deposited} in all, the ledger says {locked}"
+        for id_, deposited, locked in tx.all(
+            "SELECT c.id, c.deposited, coalesce(l.locked, 0) FROM (SELECT id, json_extract(state, '$.deposit_a')"
+            " + json_extract(state, '$.deposit_b') AS deposited FROM payment_channels) c LEFT JOIN"
+            " (SELECT e.channel_id, sum(p.amount) AS locked FROM ledger_entries e JOIN postings p ON p.entry_id = e.id"
+            " WHERE e.kind = 'lock' AND p.amount > 0 GROUP BY e.channel_id) l ON l.channel_id = c.id"
+            " WHERE c.deposited != coalesce(l.locked, 0)"
+        )
+    ]
+    for (channel_id,) in tx.all("SELECT id FROM payment_channels ORDER BY id"):
+        channel: PaymentChannel = states.load(tx, "payment", channel_id)
+        differences += [f"channel {channel_id}: {flaw}" for flaw in _flaws(tx, channel)]
+    return differences
+
+
+def _flaws(tx: Tx, channel: PaymentChannel) -> list[str]:
+    """What of a channel does not follow from its history."""
+    number = nonce = balance_a = balance_b = 0
+    flaws: list[str] = []
+    while steps := channel_steps.history(tx, channel.id, after=number, limit=STEPS_AT_ONCE):
+        for step in steps:
+            number += 1
+            nonce += step.nonce is not None
+            balance_a, balance_b = _after(step, channel, balance_a, balance_b)
+            if (step.number, step.last_nonce) != (number, nonce):
+                flaws.append(f"step {step.number} at nonce {step.last_nonce} stands as step {number} at {nonce}")
+            if (step.balance_a, step.balance_b) != (balance_a, balance_b):
+                flaws.append(f"step {step.number} does not leave {step.balance_a} and {step.balance_b}")
+            if flaws:
+                return flaws
+    has = (channel.steps, channel.last_nonce, channel.balance_a, channel.balance_b)
+    if has != (number, nonce, balance_a, balance_b):
+        flaws.append(f"it stands at {has}, its history at {(number, nonce, balance_a, balance_b)}")
+    return flaws
+
+
+def _after(step: ChannelStep, channel: PaymentChannel, balance_a: int, balance_b: int) -> tuple[int, int]:
+    """The balances that a step makes of those before it."""
+    details = step.details
+    match step.kind:
+        case StepKind.OPENED:
+            return details["deposit"], 0
+        case StepKind.ACCEPTED:
+            return balance_a, details["deposit"]
+        case StepKind.DEPOSIT:
+            is_a = step.agent_id == channel.agent_a_id
+            return balance_a + details["amount"] * is_a, balance_b + details["amount"] * (not is_a)
+        case StepKind.TRANSFER:
+            moved = details["amount"] if details["from_agent_id"] == channel.agent_b_id else -details["amount"]
+            return balance_a + moved, balance_b - moved
+        case _:
+            return balance_a, balance_b
+
+
+LOADERS: Final = {
+    "payment": plain,
+    "payment_at_nonce": at_nonce,
+    "payment_proposing": proposing,
+    "payment_join": joining,
+    "payment_handing_in": handing_in,
+    "payment_disputing": disputing,
+    "payment_accepting": accepting,
+}
+"""Loader name → loader, of all that is decided on a channel."""
