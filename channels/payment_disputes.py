@@ -25,7 +25,7 @@ from channels.handlers import Broadcast, Context, Decision
 from channels.negotiation import require_text
 from channels.payment_chain import DoublySigned, handed_in
 from channels.payment_moves import Moved, by_the_clock, decided, paid_out, voided
-from channels.payment_rules import require_finals, require_unfrozen, wrong_phase
+from channels.payment_rules import require_finals, require_unfrozen
 from channels.payment_state import (
     Cause,
     ChannelFacts,
@@ -81,8 +81,10 @@ def dispute(facts: ChannelFacts, request: OpenDispute, context: Context) -> Deci
         return decided(channel, Moved(channel=channel), context, duplicate=True)
     moved = by_the_clock(channel, context)
     require_unfrozen(moved.channel)
+    require_unended(moved.channel)
     if moved.channel.status not in DISPUTABLE:
-        raise wrong_phase(moved.channel, "channel_not_open", f"This payment channel is {moved.channel.status}.")
+        status = moved.channel.status
+        raise Conflict("channel_not_open", f"This payment channel is {status}.", status=status)
     if agent_id in moved.channel.disputes_used:
         raise Conflict("dispute_used", "Each party disputes a channel once; yours is used.")
     chain = _evident_transfers(moved.channel, request)
@@ -115,8 +117,9 @@ def withdraw_dispute(facts: ChannelFacts, _request: Any, context: Context) -> De
     channel = require_party(facts.channel, context)
     moved = by_the_clock(channel, context)
     disputed = moved.channel
-    if disputed.dispute is None or disputed.status is not Phase.DISPUTED:
-        raise wrong_phase(disputed, "not_disputed", "This payment channel is not disputed.")
+    require_unended(disputed)
+    if disputed.dispute is None:
+        raise Conflict("not_disputed", "This payment channel is not disputed.", status=disputed.status)
     agent_id = context.sender.require_agent()
     if disputed.dispute.agent_id != agent_id:
         raise Forbidden("forbidden_role", "Only who has opened a dispute withdraws it.", role="disputer")
@@ -142,8 +145,13 @@ def decide_channel(facts: ChannelFacts, request: DecideChannel, context: Context
     if channel.cause is Cause.OPERATOR and (channel.final_balance_a, channel.final_balance_b) == finals:
         return decided(channel, Moved(channel=channel), context, duplicate=True)
     moved = by_the_clock(channel, context)
-    if moved.channel.is_final or (moved.channel.status is not Phase.DISPUTED and moved.channel.state_lost is None):
-        raise wrong_phase(moved.channel, "not_disputed", "Only a disputed channel, or one of lost states, is decided.")
+    require_unended(moved.channel)
+    if moved.channel.status is not Phase.DISPUTED and moved.channel.state_lost is None:
+        raise Conflict(
+            "not_disputed",
+            "Only a disputed channel is decided, or one that states were lost of.",
+            status=moved.channel.status,
+        )
     require_finals(moved.channel, *finals)
     moved = moved.then(lambda it: paid_out(it, context, cause=Cause.OPERATOR, finals=finals, reason=reason))
     return decided(channel, moved, context)

@@ -182,6 +182,9 @@ def paid_out(
     after = msgspec.structs.replace(
         channel,
         status=Phase.CLOSED,
+        closing=None,
+        dispute=None,
+        close_requests=(),
         cause=cause,
         reason=reason,
         closed_at=context.now,

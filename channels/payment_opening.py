@@ -12,7 +12,7 @@ import msgspec
 from channels.agents import Agent, require_active
 from channels.channel_steps import StepKind
 from channels.contacts import Kind, require_price_in_scope
-from channels.errors import Expired, Forbidden, Invalid
+from channels.errors import Conflict, Expired, Forbidden, Invalid
 from channels.handlers import Access, Context, Decision, Empty, Handler, Insert, Mail, Spend
 from channels.ledger import lock
 from channels.negotiation import require_text
@@ -23,8 +23,8 @@ from channels.payment_rules import (
     require_nothing_pending,
     require_open,
     require_tradable,
+    require_unended,
     require_unfrozen,
-    wrong_phase,
 )
 from channels.payment_state import (
     Cause,
@@ -253,8 +253,9 @@ def _require_pending(channel: PaymentChannel, context: Context) -> None:
     if channel.status is Phase.EXPIRED or (is_over and channel.state_lost is None):
         raise Expired("expired", "This payment channel has expired; open another one.", expired_at=channel.expires_at)
     require_unfrozen(channel)
+    require_unended(channel)
     if channel.status is not Phase.PENDING:
-        raise wrong_phase(channel, "channel_not_pending", "This payment channel has been accepted already.")
+        raise Conflict("channel_not_pending", "This payment channel has been accepted already.", status=channel.status)
 
 
 def _require_amount(amount: int, *, minimum: int) -> None:

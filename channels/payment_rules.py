@@ -1,6 +1,6 @@
 """What the events of a payment channel have in common: the refusals of one that does not stand as it must."""
 
-from typing import Any, Final
+from typing import Final
 
 from channels.errors import Conflict, Invalid
 from channels.payment_state import Mode, PaymentChannel, Phase
@@ -30,8 +30,11 @@ def require_open(channel: PaymentChannel) -> None:
     Raises:
         Conflict: `terminal_state`, `channel_not_open`, with the status.
     """
+    require_unended(channel)
     if channel.status is not Phase.OPEN:
-        raise wrong_phase(channel, "channel_not_open", f"This payment channel is not open, but {channel.status}.")
+        raise Conflict(
+            "channel_not_open", f"This payment channel is not open, but {channel.status}.", status=channel.status
+        )
 
 
 def require_live(channel: PaymentChannel) -> None:
@@ -40,15 +43,23 @@ def require_live(channel: PaymentChannel) -> None:
     Raises:
         Conflict: `terminal_state`, `channel_not_open`, with the status.
     """
+    require_unended(channel)
     if channel.status not in LIVE:
-        raise wrong_phase(channel, "channel_not_open", "This payment channel has not been accepted yet.")
+        raise Conflict("channel_not_open", "This payment channel has not been accepted yet.", status=channel.status)
 
 
-def wrong_phase(channel: PaymentChannel, reason: str, message: str) -> Conflict:
-    """The refusal of a channel that does not stand as it must: `terminal_state` for one that has ended."""
+def require_unended(channel: PaymentChannel) -> None:
+    """Refuse a channel that has ended.
+
+    Raises:
+        Conflict: `terminal_state`, with the status.
+    """
     if channel.is_final:
-        reason, message = "terminal_state", f"This payment channel has ended: {channel.status}, {channel.cause}."
-    return Conflict(reason, message, status=channel.status)
+        raise Conflict(
+            "terminal_state",
+            f"This payment channel has ended: {channel.status}, {channel.cause}.",
+            status=channel.status,
+        )
 
 
 def require_mode(channel: PaymentChannel, mode: Mode) -> None:
@@ -116,11 +127,8 @@ def require_amount(channel: PaymentChannel, agent_id: str, amount: int) -> None:
     """
     if amount < 1:
         raise Invalid("amount_out_of_range", "A transfer is at least 1 minor unit.", minimum=1)
-    if amount > channel.balance(agent_id):
-        raise Conflict("insufficient_channel_balance", **insufficient(channel, agent_id, amount))
-
-
-def insufficient(channel: PaymentChannel, agent_id: str, amount: int) -> dict[str, Any]:
-    """What is said of a transfer above the payer's balance."""
     has = channel.balance(agent_id)
-    return {"message": f"The payer has {has} in this channel, not {amount}.", "balance": has, "required": amount}
+    if amount > has:
+        raise Conflict(
+            "insufficient_channel_balance", f"The payer has {has} in this channel.", balance=has, required=amount
+        )

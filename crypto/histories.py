@@ -135,7 +135,7 @@ def _read_steps(rest: Iterator[object], history: ChannelHistory, chain: HistoryD
         try:
             chain.add(value)
         except BadDocument as error:
-            raise ReceiptError(f"Line {line}{error.pointer}: {error}", check="shape") from error
+            raise ReceiptError(f"Line {line}: expected is a step with canonical JSON.", check="shape") from error
     return None
 
 

@@ -35,7 +35,7 @@ class Story:
             {
                 "number": len(self.steps) + 1,
                 "kind": kind,
-                "at": f"2026-11-01T12:00:{len(self.steps):02}Z",
+                "at": f"2026-11-01T12:{len(self.steps) // 60 % 60:02}:{len(self.steps) % 60:02}Z",
                 "agent_id": None if by is None else by.agent_id,
                 "balance_a": self.balances[0],
                 "balance_b": self.balances[1],
