@@ -70,8 +70,8 @@ def _read_lines(first: bytes, file: BinaryIO) -> Iterator[object]:
     number, raw = 1, first
     while raw:
         if len(raw) > LINE_BYTES_MAX:
-            raise CommandError(f"line {number}: longer than {LINE_BYTES_MAX} bytes")
-        yield _parsed(raw, place=f"line {number}: ")
+            raise CommandError(f"Line {number}: longer than {LINE_BYTES_MAX} bytes")
+        yield _parsed(raw, place=f"Line {number}: ")
         number, raw = number + 1, file.readline(LINE_BYTES_MAX + 1)
 
 

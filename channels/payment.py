@@ -34,6 +34,7 @@ from channels.errors import Conflict, Forbidden, Invalid, not_found
 from channels.fields import invalid_payload
 from channels.handlers import Access, Audience, Broadcast, Context, Decision, Empty, Handler
 from channels.identity import Identity
+from channels.ledger import MONEY_MAX
 from channels.negotiation import require_text
 from channels.payment_chain import SubmitTransfers, submit_transfers
 from channels.payment_disputes import OpenDispute, dispute, frozen, withdraw_dispute
@@ -161,7 +162,7 @@ def join(facts: ChannelFacts, request: JoinChannel, context: Context) -> Decisio
     known = request.known
     if known is None:
         return decided(channel, moved, context)
-    lost = _lost_state(moved.channel, facts, known, context)
+    lost = _lost_state(moved.channel, channel, facts, known, context)
     if lost is not None:
         moved = moved.then(lambda it: frozen(it, lost, context))
     return decided(channel, moved, context, **_missing(facts, known, context))
@@ -365,11 +366,20 @@ def clock(facts: ChannelFacts, context: Context) -> Decision:
     return decided(channel, moved, context)
 
 
-def _lost_state(channel: PaymentChannel, facts: ChannelFacts, known: Known, context: Context) -> StateLost | None:
+def _lost_state(
+    channel: PaymentChannel, loaded: PaymentChannel, facts: ChannelFacts, known: Known, context: Context
+) -> StateLost | None:
     """What a client proves that this server has lost; None where it has lost nothing, or cannot tell.
 
     What was proposed here may come back doubly signed by whoever was to be paid, so it proves nothing. An offline
     channel is always behind its clients: they hand their transfers in.
+
+    Args:
+        channel: As the clock has left it.
+        loaded: As it was before that: it still has the proposal that expires in this very decision.
+        facts: What has used up the nonce that is known.
+        known: What the client sends.
+        context: The market.
 
     Raises:
         Invalid: `invalid_payload`, `invalid_signature`.
@@ -384,7 +394,7 @@ def _lost_state(channel: PaymentChannel, facts: ChannelFacts, known: Known, cont
             )
         return None
     terms, signature_a, signature_b = proof
-    if terms in _seen_at(channel, facts, terms.nonce):
+    if terms in _seen_at(loaded, facts, terms.nonce):
         return None
     for agent_id, signature in ((channel.agent_a_id, signature_a), (channel.agent_b_id, signature_b)):
         if not is_signed_transfer(channel, agent_id, terms=terms, signature=signature, market=context.market):
@@ -412,7 +422,9 @@ def _proof_of(channel: PaymentChannel, known: Known) -> tuple[TransferTerms, str
     signature_a, signature_b, from_agent_id = known.signature_a, known.signature_b, known.from_agent_id
     if amount is None or balance_a is None or balance_b is None or signature_a is None or signature_b is None:
         return None
-    if from_agent_id not in {channel.agent_a_id, channel.agent_b_id} or min(amount, balance_a, balance_b) < 0:
+    if from_agent_id not in {channel.agent_a_id, channel.agent_b_id}:
+        return None
+    if not all(0 <= number <= MONEY_MAX for number in (amount, balance_a, balance_b)):
         return None
     if known.nonce < 1 or (known.task_id is not None and not TASK_ID.fullmatch(known.task_id)):
         return None

@@ -25,7 +25,7 @@ from channels.handlers import Broadcast, Context, Decision
 from channels.negotiation import require_text
 from channels.payment_chain import DoublySigned, handed_in
 from channels.payment_moves import Moved, by_the_clock, decided, paid_out, voided
-from channels.payment_rules import require_finals, require_unfrozen
+from channels.payment_rules import require_finals, require_unended, require_unfrozen
 from channels.payment_state import (
     Cause,
     ChannelFacts,

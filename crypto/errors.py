@@ -141,10 +141,10 @@ class BadDocument(CryptoError):
 
 
 class ReceiptError(CryptoError):
-    """A receipt proves nothing.
+    """A receipt or a history proves nothing.
 
     Args:
-        check: The check that failed, one of those listed in SIGNING.md ("Receipts").
+        check: The check that failed, one of those listed in SIGNING.md ("Receipts", "Histories").
     """
 
     reason = "invalid_receipt"

@@ -22,7 +22,22 @@ from channels.identity import Identity, normalise_handle
 from tests.channels.roles import NOW
 
 States = Mapping[str, dict[str, Any]]
-UNFINISHED = {"negotiation": {"open"}, "task": {"pending", "in_progress"}}
+UNFINISHED = {
+    "negotiation": {"open"},
+    "task": {"pending", "in_progress"},
+    "payment": {"pending", "open", "closing", "disputed"},
+}
+SIDES = {
+    "negotiation": ("client_agent_id", "provider_agent_id"),
+    "task": ("client_agent_id", "provider_agent_id"),
+    "payment": ("agent_a_id", "agent_b_id"),
+}
+
+
+def sides_of(store: str, state: Any) -> tuple[str, str]:
+    """Who opened it, and with whom."""
+    one, other = SIDES[store]
+    return getattr(state, one), getattr(state, other)
 
 
 def agent_entity(agent: Agent) -> Entity:
@@ -112,15 +127,15 @@ class Book:
             counter_block=self._block(b_id, a_id),
             sent=self._pending(a_id, b_id),
             received=self._pending(b_id, a_id),
-            negotiations=self._between("negotiation", "open", {a_id, b_id}),
-            tasks=self._between("task", "pending", {a_id, b_id}),
+            negotiations=self._between("negotiation", {"open"}, {a_id, b_id}),
+            tasks=self._between("task", {"pending"}, {a_id, b_id}),
+            channels=self._between("payment", UNFINISHED["payment"], {a_id, b_id}),
         )
 
     def open_count(self, client_id: str, provider_id: str, *stores: str) -> int:
         """Sessions of those kinds that a client has open with a provider."""
         return sum(
-            (state.client_agent_id, state.provider_agent_id) == (client_id, provider_id)
-            and state.status in UNFINISHED[store]
+            sides_of(store, state) == (client_id, provider_id) and state.status in UNFINISHED[store]
             for store in stores
             for state in self._states[store].values()
         )
@@ -211,9 +226,9 @@ class Book:
         assert len(pending) <= 1, "one request of an ordered pair is pending at most"
         return pending[0] if pending else None
 
-    def _between(self, store: str, status: str, ids: set[str]) -> tuple[Any, ...]:
+    def _between(self, store: str, statuses: set[str], ids: set[str]) -> tuple[Any, ...]:
         return tuple(
             state
             for state in self._states[store].values()
-            if state.status == status and {state.client_agent_id, state.provider_agent_id} == ids
+            if state.status in statuses and {*sides_of(store, state)} == ids
         )

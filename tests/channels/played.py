@@ -14,6 +14,9 @@ from channels import ending
 from channels.handlers import Audience, Broadcast, Context, Decision, Mail
 from channels.identity import Identity
 from channels.negotiation import NegotiationSession
+from channels.payment_moves import revoked
+from channels.payment_state import Cause
+from tests import paying
 from tests.channels.bargain import signed_accept, signed_offer
 from tests.channels.roles import ALICE, BOB, MARKET, Player, as_told
 from tests.channels.work import HELLO, PURSE, close, hired, stream
@@ -22,6 +25,7 @@ from tests.channels.world import THE_HOUSE, World
 ENDS: dict[str, Callable[[Any, Context], Decision]] = {
     "negotiation": partial(ending.cancel_negotiation, reason=ending.BANNED),
     "task": partial(ending.cancel_task, reason=ending.BANNED),
+    "payment": partial(revoked, cause=Cause.BANNED),
 }
 """What a ban makes of what its agent has open."""
 
@@ -55,7 +59,7 @@ class Played(World):
         return reply
 
     def ban(self, store: str, id_: str) -> None:
-        """What a ban of one of its agents makes of a negotiation or a task."""
+        """What a ban of one of its agents makes of a negotiation, a task or a payment channel."""
         context = self.context(THE_HOUSE, f"{store}:{id_}")
         self._carry_out(ENDS[store](self.states[store][id_], context), THE_HOUSE, store)
 
@@ -102,6 +106,40 @@ class Played(World):
         found: NegotiationSession = self.states["negotiation"][session_id]
         return found
 
+    def channel(self, *, accepted: bool = True, deposit: int = 0, **fields: Any) -> str:
+        """A payment channel of Alice's with Bob; its topic."""
+        opened = self.open_channel(ALICE, counterparty_agent_id=BOB.id, deposit=1_000, **fields)
+        topic = f"payment:{opened['id']}"
+        if accepted:
+            self.rest(BOB, topic, "accept", deposit=deposit)
+        return topic
+
+    def propose(self, topic: str, who: Player = ALICE, amount: int = 10, task_id: str | None = None) -> Any:
+        """A proposal by who pays; the channel."""
+        payload = paying.proposal(
+            self.join(who, topic), who.secret_key, from_agent_id=who.id, amount=amount, task_id=task_id
+        )
+        return self.push(who, topic, "propose_transfer", {**payload, "memo": "for words"})
+
+    def pay(self, topic: str, payer: Player = ALICE, amount: int = 10, task_id: str | None = None) -> Any:
+        """A whole transfer; the channel."""
+        payee = BOB if payer is ALICE else ALICE
+        channel = self.propose(topic, payer, amount, task_id)
+        payload = paying.acknowledgement(channel, payee.secret_key, channel["pending_proposal"])
+        return self.push(payee, topic, "acknowledge_transfer", payload)
+
+    def close_channel(self, topic: str) -> None:
+        """A joint close that Alice asks for and Bob answers."""
+        payload = paying.close(self.join(ALICE, topic), ALICE.secret_key, BOB.secret_key)
+        asked = {name: payload[name] for name in ("final_balance_a", "final_balance_b")}
+        self.push(ALICE, topic, "close_request", {**asked, "signature": payload["signature_a"]})
+        self.push(BOB, topic, "close", payload)
+
+    def hand_in(self, topic: str, *amounts: int) -> Any:
+        """A chain of an offline channel; the channel."""
+        chain = paying.chain(self.join(BOB, topic), ALICE.secret_key, BOB.secret_key, amounts)
+        return self.push(BOB, topic, "submit_transfers", {"transfers": chain})
+
 
 def played() -> Played:
     """A new marketplace, where Alice has money."""
@@ -111,7 +149,7 @@ def played() -> Played:
 
 
 def story() -> Played:
-    """Everything that can happen to a negotiation, a task and a mailbox, once at least."""
+    """Everything that can happen to a negotiation, a task, a payment channel and a mailbox, once at least."""
     world = played()
     agreed = world.bargain(600, 1_001, accepted=True)
     world.bargain(600, 900, 900)
@@ -137,9 +175,52 @@ def story() -> Played:
     world.advance(MARKET.limits.deadline_default_s)
     world.bargain(600)
     hired(world)
+    _pay(world, task_id)
+    world.channel(accepted=False)
+    world.propose(world.channel())
     world.call(BOB, "block", handle=ALICE.agent.handle)
 
     world.join(BOB, f"messages:{BOB.id}")
     for message_id in list(world.states["message"])[:2]:
         world.push(BOB, f"messages:{BOB.id}", "acknowledge", {"message_id": message_id})
     return world
+
+
+def _pay(world: Played, task_id: str) -> None:
+    """All that can happen to payment channels."""
+    world.deposit(BOB, PURSE)
+    limits = MARKET.limits
+    topic = world.channel(deposit=500)
+    first = world.pay(topic, task_id=task_id)
+    world.pay(topic, BOB, 20)
+    world.propose(topic)
+    world.push(BOB, topic, "reject_transfer", {"reason": "not ordered"})
+    world.rest(ALICE, topic, "deposit", amount=100)
+    world.propose(topic)
+    world.advance(limits.proposal_ttl_s)
+    world.join(ALICE, topic, {"known": first["last_transfer"]})
+    world.propose(topic)
+    world.push(ALICE, topic, "dispute", {"reason": "nothing came", "evidence": {"since": 3}})
+    world.push(ALICE, topic, "withdraw_dispute")
+    world.close_channel(topic)
+
+    world.rest(BOB, world.channel(accepted=False), "decline", reason="no")
+    world.rest(ALICE, world.channel(accepted=False), "cancel")
+    world.channel(accepted=False)
+    world.advance(limits.channel_ttl_s)
+
+    left = world.channel(mode="offline")
+    world.hand_in(left, 5, 5, 5)
+    world.rest(ALICE, left, "force_close")
+    world.advance(limits.window_default_s)
+    decided, late = world.channel(), world.channel()
+    for disputed in (decided, late):
+        world.push(BOB, disputed, "dispute", {"reason": "wrong"})
+    world.rest(ALICE, decided, "decide", final_balance_a=400, final_balance_b=600, reason="half done")
+    world.advance(limits.dispute_window_s)
+    world.ban("payment", world.channel().partition(":")[2])
+    world.ban("payment", world.channel(accepted=False).partition(":")[2])
+
+    lost = world.channel()
+    ahead = paying.chain(world.join(ALICE, lost), ALICE.secret_key, BOB.secret_key, [30])[0]
+    world.join(BOB, lost, {"known": {**ahead, "balance_a": 970, "balance_b": 30}})

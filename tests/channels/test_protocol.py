@@ -25,7 +25,7 @@ from agrenting.hub import AGENT_RATE_FACTOR
 from agrenting.sockets import AGENT_PATHS, USER_PATHS
 from channels import discovery
 from channels.agents import AgentStatus
-from channels.errors import Invalid, Refusal
+from channels.errors import Conflict, Invalid, Refusal
 from channels.fields import NAME_CHARS_MAX
 from channels.handlers import Handler, Limits
 from channels.identity import AGENT_SCOPES, SCOPES
@@ -56,6 +56,9 @@ TRANSPORTS_CODES = {1002, 1007, 1009}
 
 CHECKSUMS_REASONS = {"checksum_mismatch", "size_mismatch"}
 """Reasons of crypto that an event refuses with, as Invalid."""
+
+NONCES_REASONS = {"nonce_gap", "nonce_replayed"}
+"""Reasons of crypto that an event refuses with, as Conflict."""
 
 SEEN_BY_CLIENTS = r"^(?!commit_).*(_max|_ttl_s|_idle_s|_timeout_s|drain_s)$(?<!busy_timeout_s)"
 """Settings of which a client notices something; the others are the operator's alone."""
@@ -114,7 +117,7 @@ def test_the_twin_of_an_event_exists_and_needs_the_same_scope(module: ModuleType
 
 def test_every_operation_that_changes_a_topic_is_named_as_a_twin() -> None:
     twins = {code(row["REST"]) for text in CHAPTERS.values() for row in table("event", text)}
-    nouns = {"negotiations", "tasks", "messages"}
+    nouns = {"negotiations", "tasks", "payments", "messages"}
     posts = {called(operation) for operation in OPERATIONS if operation.noun in nouns and operation.method == "POST"}
 
     assert posts <= twins
@@ -223,7 +226,8 @@ def test_a_repetition_is_told_where_the_handler_answers_one(module: ModuleType, 
 
     assert is_told is (event in {
         "offer", "accept", "reject", "input_stream", "input_complete", "output_stream", "output_complete", "complete",
-        "error", "cancel", "acknowledge",
+        "error", "cancel", "acknowledge", "propose_transfer", "acknowledge_transfer", "reject_transfer", "close",
+        "close_request", "dispute",
     })  # fmt: skip
 
 
@@ -239,6 +243,7 @@ def test_every_reason_is_in_the_table_and_no_other() -> None:
 def test_the_status_of_a_reason_is_that_of_its_class(reason: str) -> None:
     kinds = {site.kind for site in SITES if site.reason == reason and site.kind is not None}
     kinds |= {Invalid} if reason in CHECKSUMS_REASONS else set()
+    kinds |= {Conflict} if reason in NONCES_REASONS else set()
     statuses = {"500" if kind is Refusal else str(status_of(kind(reason, ""))) for kind in kinds}
     is_told_by_http = bool({"REST", "upgrade", "command line"} & {*REASONS[reason]["where"].split(", ")})
 

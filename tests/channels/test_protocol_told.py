@@ -34,9 +34,21 @@ from tests.channels.roles import ALICE, BOB, as_told, broadcasts_of, context
 DISCOVERY = chapter("`agents:discovery`")
 NEGOTIATION = chapter("`negotiation:{session_id}`")
 TASK = chapter("`task:{task_id}`")
+PAYMENT = chapter("`payment:{channel_id}`")
 MAILBOX = chapter("`messages:{agent_id}`")
-CHAPTERS = {"agents": DISCOVERY, "negotiation": NEGOTIATION, "task": TASK, "messages": MAILBOX}
-SHARED_REPLIES = {"the session": (NEGOTIATION, "session field"), "the task": (TASK, "task field")}
+CHAPTERS = {
+    "agents": DISCOVERY,
+    "negotiation": NEGOTIATION,
+    "task": TASK,
+    "payment": PAYMENT,
+    "messages": MAILBOX,
+}
+SHARED_REPLIES = {
+    "the session": (NEGOTIATION, "session field"),
+    "the task": (TASK, "task field"),
+    "the channel": (PAYMENT, "channel field"),
+}
+STATE_FIELDS = {"negotiation": "session field", "task": "task field", "payment": "channel field"}
 TO = {Audience.ALL: "both", Audience.OTHER_AGENTS: "the other agent"}
 
 CHECKS: dict[str, Callable[[Any], bool]] = {
@@ -94,7 +106,7 @@ def reply_fields(topic: str, event: str) -> Fields:
     for other in ("input_stream", "input_complete"):
         if f"Reply: that of `{other}`." in text:
             return reply_fields(topic, other)
-    headings = [h for h in ("reply field", "session field", "task field") if tables(h, text)]
+    headings = [h for h in ("reply field", *STATE_FIELDS.values()) if tables(h, text)]
     return fields(headings[0], text)
 
 
@@ -133,19 +145,19 @@ def test_a_stream_of_a_task_is_what_its_table_says(story: Played) -> None:
             require_fits(state, fields("stream field", TASK), where="streams")
 
 
-@pytest.mark.parametrize("topic", ["negotiation", "task", "messages"])
+@pytest.mark.parametrize("topic", ["negotiation", "task", "payment", "messages"])
 def test_what_comes_in_is_what_the_table_lists(story: Played, topic: str) -> None:
     listed = {code(row["told"]): row for row in table("told", CHAPTERS[topic])}
 
     assert {event for told_topic, event in story.told if told_topic == topic} == listed.keys()
 
 
-@pytest.mark.parametrize("topic", ["negotiation", "task", "messages"])
+@pytest.mark.parametrize("topic", ["negotiation", "task", "payment", "messages"])
 def test_what_comes_in_has_the_fields_and_the_receivers_of_its_row(story: Played, topic: str) -> None:
     text = CHAPTERS[topic]
     known = fields("told field", text)
-    if topic in {"negotiation", "task"}:
-        known = fields(f"{'session' if topic == 'negotiation' else 'task'} field", text) | known
+    if topic in STATE_FIELDS:
+        known = fields(STATE_FIELDS[topic], text) | known
     for row in table("told", text):
         event = code(row["told"])
         expected = {name: known[name] for name in codes(row["fields"])}
@@ -155,7 +167,7 @@ def test_what_comes_in_has_the_fields_and_the_receivers_of_its_row(story: Played
 
 
 def test_every_field_that_the_told_tables_explain_is_told() -> None:
-    for text in (NEGOTIATION, TASK, MAILBOX):
+    for text in (NEGOTIATION, TASK, PAYMENT, MAILBOX):
         told = {name for row in table("told", text) for name in codes(row["fields"])}
 
         assert fields("told field", text).keys() <= told
@@ -174,14 +186,27 @@ def test_the_offers_in_negotiation_complete_have_no_time(story: Played) -> None:
             require_fits(offer, expected, where="negotiation_complete")
 
 
-@pytest.mark.parametrize("type_", ["negotiation", "task_handoff"])
+def test_the_parts_of_a_channel_are_what_their_tables_say(story: Played) -> None:
+    channels = [reply for (topic, _), replies in story.replies.items() if topic == "payment" for reply in replies]
+    parts = {"pending_proposal": "proposal field", "last_transfer": "transfer field"}
+
+    for name, heading in parts.items():
+        shown = [channel[name] for channel in channels if channel[name] is not None]
+        assert shown
+        for part in shown:
+            require_fits(part, fields(heading, PAYMENT), where=name)
+
+
+@pytest.mark.parametrize("type_", ["negotiation", "task_handoff", "payment_channel"])
 def test_a_stored_message_has_the_payload_of_its_type(story: Played, type_: str) -> None:
     letters = [payload for _, payload in story.told["messages", "new_message"] if payload["type"] == type_]
 
     assert letters
     for letter in letters:
         require_fits(letter["payload"], fields(f"{type_} field", MAILBOX), where=type_)
-    assert {payload["type"] for _, payload in story.told["messages", "new_message"]} == {"negotiation", "task_handoff"}
+    assert {payload["type"] for _, payload in story.told["messages", "new_message"]} == {
+        "negotiation", "task_handoff", "payment_channel"
+    }  # fmt: skip
 
 
 # Discovery, whose searches the server's database answers.

@@ -13,8 +13,9 @@ from typing import Any
 
 import msgspec
 
-from channels import messages, negotiation, task
+from channels import messages, negotiation, payment, task
 from channels.agents import Agent
+from channels.channel_steps import ChannelStep
 from channels.contact_requests import ADD, RESPOND
 from channels.contacts import Tie
 from channels.errors import Conflict, Invalid
@@ -28,6 +29,7 @@ from channels.handlers import (
     Insert,
     Mail,
     Market,
+    NoteStep,
     Outcome,
     Push,
     Retied,
@@ -43,6 +45,10 @@ from channels.ledger import EXTERNAL, Entry, available, deposit
 from channels.messages import StoredMessage, delivery
 from channels.negotiation import NegotiationSession, OpenNegotiation, open_negotiation
 from channels.opening import Opening
+from channels.payment_disputes import DecideChannel, decide_channel
+from channels.payment_opening import ACCEPT, CANCEL, DECLINE, DEPOSIT, AcceptanceFacts
+from channels.payment_opening import OPEN as OPEN_CHANNEL
+from channels.payment_state import ChannelFacts, PaymentChannel
 from channels.revocation import BLOCK, REMOVE, UNBLOCK
 from channels.routes import CLOCKS
 from channels.streams import StreamFacts
@@ -54,11 +60,21 @@ from tests.channels.roles import MARKET, NOW, Player, as_told
 THE_HOUSE = Identity(kind="user", user_id="", handle="system", key_id="", scopes=frozenset())
 """Who acts where the clock alone does."""
 
-MODULES: tuple[ModuleType, ...] = (negotiation, task, messages)
+MODULES: tuple[ModuleType, ...] = (negotiation, task, payment, messages)
 OPEN_NEGOTIATION = Handler(OpenNegotiation, open_negotiation, "opening", Access.WRITE, "negotiate")
 OPEN_TASK = Handler(OpenTask, open_task, "task_opening", Access.WRITE, "tasks")
 CALLS = {"add": ADD, "respond": RESPOND, "remove": REMOVE, "block": BLOCK, "unblock": UNBLOCK}
 """What is asked of the contact book, which has no topic."""
+
+BY_REST = {
+    "accept": ACCEPT,
+    "decline": DECLINE,
+    "cancel": CANCEL,
+    "deposit": DEPOSIT,
+    "force_close": payment.FORCE_CLOSE,
+    "decide": Handler(DecideChannel, decide_channel, "payment", Access.WRITE),
+}
+"""What is done with a payment channel by REST alone."""
 
 STORES = {
     "task": "task",
@@ -66,6 +82,10 @@ STORES = {
     "task_output": "task",
     "negotiation": "negotiation",
     "message": "message",
+    **dict.fromkeys(
+        ("payment", "payment_at_nonce", "payment_proposing", "payment_join", "payment_handing_in"), "payment"
+    ),
+    **dict.fromkeys(("payment_disputing", "payment_accepting"), "payment"),
 }
 """Where a decided state goes, by the loader that its handler names."""
 
@@ -123,6 +143,7 @@ class World:
         self.entries: list[Entry] = []
         self.chunks: dict[tuple[str, str], list[bytes]] = defaultdict(list)
         self.timers: dict[tuple[str, str], datetime] = {}
+        self.steps: dict[str, list[ChannelStep]] = defaultdict(list)
         self.outcomes: list[Outcome] = []
         self.spent: Counter[str] = Counter()
         self.pushed: list[Push] = []
@@ -164,6 +185,14 @@ class World:
     def open_task(self, who: Player, **payload: Any) -> Any:
         """Open a task as `agents:discovery` would; its reply as JSON."""
         return as_told(self._run(OPEN_TASK, who.identity, "agents:discovery", payload).reply)
+
+    def open_channel(self, who: Player, **payload: Any) -> Any:
+        """Open a payment channel as REST does; the answer as JSON."""
+        return as_told(self._run(OPEN_CHANNEL, who.identity, "agents:discovery", payload).reply)
+
+    def rest(self, who: Who, topic: str, name: str, **payload: Any) -> Any:
+        """Do with a payment channel what only REST does; the answer as JSON."""
+        return as_told(self._run(BY_REST[name], identity_behind(who), topic, payload).reply)
 
     def call(self, who: Who, name: str, **payload: Any) -> Any:
         """Ask something of the contact book, as REST does; the answer as JSON."""
@@ -219,6 +248,7 @@ class World:
             {account: amount for account, amount in self.accounts.items() if amount},
             {stream: list(chunks) for stream, chunks in self.chunks.items() if chunks},
             dict(self.timers),
+            {channel: list(steps) for channel, steps in self.steps.items() if steps},
             list(self.outcomes),
             +self.spent,
             [list(listener.heard) for listener in self.listeners],
@@ -259,7 +289,8 @@ class World:
             return
         module, topic_id = self._route(topic)
         store = STORES[module.JOIN.loads]
-        decision = module.TIMERS[kind](self.states[store][topic_id], self.context(THE_HOUSE, topic))
+        loaded = LOADERS[module.JOIN.loads](self, topic_id, None, THE_HOUSE)
+        decision = module.TIMERS[kind](loaded, self.context(THE_HOUSE, topic))
         self._carry_out(decision, THE_HOUSE, store)
 
     def _carry_out(self, decision: Decision, sender: Identity, store: str) -> None:
@@ -308,15 +339,24 @@ class World:
             case Save(store, id_, before, state):
                 assert self.states[store][id_] == before, "a save rests on what is stored"
                 self._keep(store, id_, state)
-            case StoreChunk(task_id, direction, seq, chunk):
-                assert seq == len(self.chunks[task_id, direction]), "chunks are appended in order"
-                self.chunks[task_id, direction].append(chunk)
+            case StoreChunk() | NoteStep():
+                self._append(change)
             case Outcome():
                 self.outcomes.append(change)
             case _:
                 message = f"an unknown change: {change!r}"
                 raise AssertionError(message)
         return None
+
+    def _append(self, change: StoreChunk | NoteStep) -> None:
+        if isinstance(change, StoreChunk):
+            chunks = self.chunks[change.task_id, change.direction]
+            assert change.seq == len(chunks), "chunks are appended in order"
+            chunks.append(change.chunk)
+        else:
+            steps = self.steps[change.channel_id]
+            assert change.step.number == len(steps) + 1, "steps are appended in order"
+            steps.append(change.step)
 
     def _keep(self, store: str, id_: str, state: Any) -> None:
         stored = msgspec.json.decode(msgspec.json.encode(state), type=type(state))
@@ -400,6 +440,31 @@ def _stream(direction: str) -> Loader:
     return load
 
 
+def _channel_opening(world: World, _topic_id: str, request: Any, sender: Identity) -> Opening:
+    a_id, b_id = sender.require_agent(), request.counterparty_agent_id
+    return Opening(
+        client=world.agent(a_id),
+        provider=world.states["agent"].get(b_id),
+        open_count=world.book.open_count(a_id, b_id, "payment") + world.book.open_count(b_id, a_id, "payment"),
+        tie=world.book.tie(a_id, b_id),
+        open_of_all_kinds=world.book.open_count(a_id, b_id, "negotiation", "task", "payment"),
+    )
+
+
+def _channel(world: World, topic_id: str, request: Any, _sender: Identity) -> ChannelFacts:
+    """The channel, all its used nonces, and the task that a transfer names."""
+    channel: PaymentChannel | None = world.states["payment"].get(topic_id)
+    used = tuple(step for step in world.steps[topic_id] if step.nonce is not None)
+    task_id = getattr(request, "task_id", None) or ""
+    return ChannelFacts(channel=channel, used=used, task=world.states["task"].get(task_id))
+
+
+def _accepting(world: World, topic_id: str, _request: Any, _sender: Identity) -> AcceptanceFacts:
+    channel: PaymentChannel | None = world.states["payment"].get(topic_id)
+    agents = () if channel is None else (world.agent(channel.agent_a_id), world.agent(channel.agent_b_id))
+    return AcceptanceFacts(channel=channel, agents=agents)
+
+
 def _mailbox(world: World, topic_id: str, _request: Any, _sender: Identity) -> tuple[StoredMessage, ...]:
     return tuple(
         message
@@ -420,6 +485,9 @@ LOADERS: dict[str, Loader] = {
     "task_opening": _task_opening,
     "negotiation": _state("negotiation"),
     "opening": _opening("negotiation"),
+    "channel_opening": _channel_opening,
+    "payment_accepting": _accepting,
+    **{name: _channel for name in STORES if name.startswith("payment") and name != "payment_accepting"},
     "mailbox": _mailbox,
     "message": _message,
     "contact_asking": lambda world, _topic_id, request, sender: world.book.asking(request, sender),

@@ -105,7 +105,7 @@ class Story:
             "to_agent_id": self.other(payer).agent_id,
             "task_id": task_id,
         }
-        signed = {"nonce": self.nonce + 1, "balances": balances, "task_id": task_id}
+        signed: Json = {"nonce": self.nonce + 1, "balances": balances, "task_id": task_id}
         signatures = {
             f"signature_{side}": self.signed_transfer(signer, payer, amount, **signed)
             for side, signer in (("a", self.a), ("b", self.b))
@@ -153,7 +153,7 @@ class Story:
         return self.step("dispute", by, reason="unfair", evidence=evidence, ends_at="2026-11-02T12:00:00Z")
 
     def state_lost(self, by: Role, *, nonce: int, amount: int, balances: list[int]) -> Self:
-        signed = {"nonce": nonce, "balances": balances}
+        signed: Json = {"nonce": nonce, "balances": balances}
         return self.step(
             "state_lost",
             by,

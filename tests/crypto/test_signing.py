@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crypto import BadSignature, public_key_of, sign, verify_signature
+from crypto.signing import OUTCOMES_KEPT, _is_valid
 
 from .curve import BASE, ORDER_EIGHT, add, encode, is_valid_to_lax_eyes, make_signature, multiply, secret_scalar
 from .roles import ALICE, BOB, MALLORY
@@ -136,3 +137,100 @@ def test_a_public_key_of_another_size_is_a_mistake_of_the_program(size: int) -> 
 def test_a_secret_key_of_another_size_signs_nothing(size: int) -> None:
     with pytest.raises(ValueError, match="seed"):
         sign(bytes(size), HELLO)
+
+
+# ------------------------------------------------------------------------------------------------------ kept outcomes
+
+
+def kept() -> tuple[int, int]:
+    """How many questions were answered from the store, and how many by libsodium."""
+    counts = _is_valid.cache_info()
+    return counts.hits, counts.misses
+
+
+@pytest.fixture
+def forgotten() -> None:
+    """Nothing was ever asked."""
+    _is_valid.cache_clear()
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_a_good_signature_is_checked_once_and_stays_good() -> None:
+    signature = sign(ALICE.secret_key, HELLO)
+
+    for _ in range(3):
+        verify_signature(public_key=ALICE.public_key, message=HELLO, signature=signature)
+
+    assert kept() == (2, 1)
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_a_bad_signature_is_checked_once_and_stays_bad() -> None:
+    signature = sign(MALLORY.secret_key, HELLO)
+
+    for _ in range(3):
+        with pytest.raises(BadSignature, match="does not verify"):
+            verify_signature(public_key=ALICE.public_key, message=HELLO, signature=signature)
+
+    assert kept() == (2, 1)
+
+
+@pytest.mark.usefixtures("forgotten")
+@pytest.mark.parametrize("bit", [0, 7, 100, 255, 256, 300, 511])
+def test_what_differs_in_one_bit_is_another_question_and_leaves_the_first_answer_as_it_was(bit: int) -> None:
+    public_key, message = ALICE.public_key, HELLO * 20
+    signature = sign(ALICE.secret_key, message)
+    raw = base64.b64decode(signature)
+    others = [
+        {"public_key": flipped(public_key, bit), "message": message, "signature": signature},
+        {"public_key": public_key, "message": flipped(message, bit), "signature": signature},
+        {
+            "public_key": public_key,
+            "message": message,
+            "signature": base64.b64encode(flipped(raw, bit)).decode(),
+        },
+    ]
+    verify_signature(public_key=public_key, message=message, signature=signature)
+
+    for _ in range(2):
+        for other in others:
+            with pytest.raises(BadSignature):
+                verify_signature(**other)  # type: ignore[arg-type]  # each member has its own type
+        verify_signature(public_key=public_key, message=message, signature=signature)
+
+    assert kept() == (5, 4)
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_a_refused_signature_under_one_key_may_be_good_under_the_other() -> None:
+    signature = sign(BOB.secret_key, HELLO)
+
+    with pytest.raises(BadSignature):
+        verify_signature(public_key=ALICE.public_key, message=HELLO, signature=signature)
+    verify_signature(public_key=BOB.public_key, message=HELLO, signature=signature)
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_a_shorter_or_longer_message_is_another_question() -> None:
+    signature = sign(ALICE.secret_key, b"ab")
+    verify_signature(public_key=ALICE.public_key, message=b"ab", signature=signature)
+
+    with pytest.raises(BadSignature):
+        verify_signature(public_key=ALICE.public_key, message=b"b", signature=signature)
+    with pytest.raises(BadSignature):
+        verify_signature(public_key=ALICE.public_key, message=b"abb", signature=signature)
+
+
+def test_only_so_many_outcomes_are_kept() -> None:
+    assert _is_valid.cache_info().maxsize == OUTCOMES_KEPT == 16_384
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_what_is_no_signature_or_no_key_is_not_kept() -> None:
+    for signature in ("", "A" * 88, " " * 88):
+        with pytest.raises(BadSignature, match="88 characters"):
+            verify_signature(public_key=ALICE.public_key, message=HELLO, signature=signature)
+    with pytest.raises(ValueError, match="32 bytes"):
+        verify_signature(public_key=b"short", message=HELLO, signature=sign(ALICE.secret_key, HELLO))
+
+    assert kept() == (0, 0)

@@ -4,7 +4,7 @@ import ast
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -20,9 +20,11 @@ from crypto import (
     parse_public_key,
     public_key_of,
     sign,
+    verify_history,
     verify_receipt,
 )
 from crypto.canonical import DOCUMENT_NESTING_MAX, NESTING_MAX
+from crypto.history_steps import _RULES
 from crypto.messages import Kind
 
 from .roles import ALICE, BOB, DOMAIN, PLATFORM
@@ -35,12 +37,19 @@ EXAMPLE = re.compile(
 )
 EXAMPLES = {name: (message.removesuffix("\n"), table) for name, message, table in EXAMPLE.findall(TEXT)}
 SECRET_KEYS = {"A": ALICE.secret_key, "B": BOB.secret_key, "P": PLATFORM.secret_key}
-RECEIPT: dict[str, Any] = json.loads(TEXT.split("```json\n")[1].split("```")[0])
+RECEIPT, CHANNEL_RECEIPT = (json.loads(block.split("```")[0]) for block in TEXT.split("```json\n")[1:])
+HISTORY: list[dict[str, Any]] = [json.loads(line) for line in TEXT.split("```jsonl\n")[1].split("```")[0].splitlines()]
+CHECKED: Final = {
+    "### The document of an `agreement`": ("receipts", "agreements"),
+    "### The document of a `payment_channel`": ("receipts", "channel_receipts", "channel_parties"),
+    "## Histories": ("histories", "history_steps", "channel_parties"),
+}
+"""Each chapter that has a table of checks, and the modules that name them."""
 
 
-def rows(heading: str) -> list[list[str]]:
-    """The cells of the table that has that first cell in its heading, without the marks of code."""
-    start = TEXT.index(f"\n| {heading} |") + 1
+def rows(heading: str, *, chapter: str = "") -> list[list[str]]:
+    """The cells of the chapter's first table that has that first cell in its heading, without the marks of code."""
+    start = TEXT.index(f"\n| {heading} |", TEXT.index(f"\n{chapter}\n") if chapter else 0) + 1
     table = TEXT[start:].split("\n\n")[0].splitlines()[2:]
     return [[cell.strip().strip("`") for cell in row.strip("| ").split(" | ")] for row in table]
 
@@ -122,31 +131,99 @@ def test_the_receipt_verifies_and_is_signed_by_the_example_keys() -> None:
     assert f"canonical digest `{canonical_digest(RECEIPT['document'])}`" in TEXT
 
 
+def test_the_receipt_of_a_channel_is_that_of_the_transfers_and_the_close_above() -> None:
+    report = verify_receipt(
+        CHANNEL_RECEIPT, platform_key=PLATFORM.public_key, opener_key=ALICE.public_key, counterparty_key=BOB.public_key
+    )
+
+    assert report.unproven == ()
+    assert f"canonical digest\n`{canonical_digest(CHANNEL_RECEIPT['document'])}`" in TEXT
+    for said, case in (("last_transfer", "transfer 2, B pays 50 for a task"), ("close", "close after nonce 2")):
+        signatures = CASES[case]["signatures"]
+        made = CHANNEL_RECEIPT["document"][said]
+        assert (made["signature_a"], made["signature_b"]) == (signatures["A"], signatures["B"])
+
+
+def test_the_history_verifies_and_is_that_of_the_same_channel() -> None:
+    report = verify_history(
+        HISTORY, platform_key=PLATFORM.public_key, opener_key=ALICE.public_key, counterparty_key=BOB.public_key
+    )
+
+    assert report.unproven == ()
+    assert (report.id, HISTORY[-1]["digest"]) == (CHANNEL_RECEIPT["id"], TEXT.split("have the digest\n`")[1][:64])
+    said = {name: value for name, value in HISTORY[4]["details"].items() if name != "memo"}
+    assert said.items() <= CHANNEL_RECEIPT["document"]["last_transfer"].items()
+
+
 @pytest.mark.parametrize(
-    ("chapter", "members"),
+    ("chapter", "heading", "members"),
     [
-        ("## Receipts", RECEIPT.keys()),
-        ("### The document of an `agreement`", RECEIPT["document"].keys()),
+        ("## Receipts", "member", RECEIPT.keys()),
+        ("### The document of an `agreement`", "member", RECEIPT["document"].keys()),
+        ("### The document of a `payment_channel`", "member", CHANNEL_RECEIPT["document"].keys()),
+        ("## Histories", "header", HISTORY[0].keys()),
+        ("## Histories", "step", HISTORY[1].keys()),
+        ("## Histories", "platform", HISTORY[-1].keys()),
     ],
-    ids=["receipt", "agreement"],
+    ids=["receipt", "agreement", "payment channel", "header", "step", "platform"],
 )
-def test_the_members_of_a_receipt_are_all_listed(chapter: str, members: set[str]) -> None:
-    table = TEXT.split(f"\n{chapter}\n")[1].split("\n| member | meaning |\n")[1].split("\n\n")[0]
+def test_the_members_of_a_receipt_are_all_listed(chapter: str, heading: str, members: set[str]) -> None:
+    table = TEXT.split(f"\n{chapter}\n")[1].split(f"\n| {heading} | meaning |\n")[1].split("\n\n")[0]
 
     assert set(re.findall(r"`(\w+)`", "".join(row.split(" | ")[0] for row in table.splitlines()[1:]))) == set(members)
 
 
-def test_the_checks_of_a_receipt_are_those_that_the_code_names() -> None:
-    named = {
-        keyword.value.value
-        for path in PACKAGE.glob("*.py")
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        if isinstance(node, ast.Call)
-        for keyword in node.keywords
-        if keyword.arg == "check" and isinstance(keyword.value, ast.Constant)
+@pytest.mark.parametrize("member", ["last_transfer", "close"])
+def test_the_members_of_a_part_of_a_channels_receipt_are_all_listed(member: str) -> None:
+    (row,) = re.findall(rf"^\| `{member}` \| (.*) \|$", TEXT, re.MULTILINE)
+    named = set(re.findall(r"`(\w+)`", row))
+
+    assert named - {"joint_close"} == set(CHANNEL_RECEIPT["document"][member])
+
+
+def test_the_kinds_of_steps_are_listed_with_their_details_and_who_does_them() -> None:
+    roles = {
+        "A": {"opener"},
+        "B": {"counterparty"},
+        "null": {"nobody"},
+        "who has disputed": {"opener", "counterparty"},
+    }
+    written = {
+        kind: (set(re.findall(r"\w+", members)), set().union(*(roles[word] for word in by.split(", "))))
+        for kind, members, by, _ in (
+            [cell.strip().strip("`") for cell in row.removeprefix("|").removesuffix("|").split("|")]
+            for row in TEXT.split("\n| kind of step |")[1].split("\n\n")[0].splitlines()[2:]
+        )
     }
 
-    assert {check for check, _ in rows("check")} == named
+    assert written == {kind: (set(rule.members), set(rule.by)) for kind, rule in _RULES.items()}
+
+
+def checks_named_in(path: Path) -> set[str]:
+    """Every check that stands in a call or in a list of checks there."""
+    tree = ast.parse(path.read_text("utf-8"))
+    return {
+        keyword.value.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        for keyword in node.keywords
+        if keyword.arg == "check" and isinstance(keyword.value, ast.Constant) and isinstance(keyword.value.value, str)
+    }
+
+
+def test_the_checks_of_receipts_and_histories_are_those_that_the_code_names() -> None:
+    tables = {check for chapter in CHECKED for check, _ in rows("check", chapter=chapter)}
+
+    assert tables == set().union(*(checks_named_in(path) for path in PACKAGE.glob("*.py")))
+
+
+@pytest.mark.parametrize("chapter", CHECKED)
+def test_the_table_of_checks_has_all_that_the_chapters_modules_name(chapter: str) -> None:
+    named = {check for module in CHECKED[chapter] for check in checks_named_in(PACKAGE / f"{module}.py")}
+    listed = [check for check, _ in rows("check", chapter=chapter)]
+
+    assert len(set(listed)) == len(listed)
+    assert named <= set(listed)
 
 
 def test_every_reason_of_a_refusal_by_a_format_is_named() -> None:
