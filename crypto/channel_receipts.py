@@ -192,10 +192,8 @@ def _of_transfer(transfer: Transfer | None, last_nonce: int) -> tuple[str, ...]:
     first_void = 1 if transfer is None else transfer.nonce + 1
     if first_void > last_nonce:
         return (signed,)
-    void = (
-        f"The nonces {first_void} to {last_nonce} are said to be void, which is the platform's word; the channel's "
-        "history shows who had signed them."
-    )
+    which = f"nonce {last_nonce} is" if first_void == last_nonce else f"nonces {first_void} to {last_nonce} are"
+    void = f"The {which} said to be void, which is the platform's word; the channel's history shows who had signed."
     return signed, void
 
 

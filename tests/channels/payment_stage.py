@@ -14,7 +14,7 @@ import msgspec
 from channels import payment, payment_opening
 from channels.channel_steps import ChannelStep
 from channels.errors import Conflict
-from channels.handlers import Broadcast, Change, Context, Decision, Empty, Handler, Insert, Market, NoteStep, Timer
+from channels.handlers import Broadcast, Change, Context, Decision, Handler, Insert, Market, NoteStep, Timer
 from channels.ledger import Entry, available, channel_lock
 from channels.opening import Opening
 from channels.payment_disputes import DecideChannel, decide_channel
@@ -244,6 +244,3 @@ class Stage:
 def elsewhere(channel: Json) -> Json:
     """A second channel of the same two, in the very same state."""
     return {**channel, "channel_id": "22222222-2222-4222-8222-222222222222"}
-
-
-__all__ = ["ALICE", "BOB", "CALLS", "DAY_S", "HOUR_S", "PURSE", "WEEK_S", "Empty", "Json", "Stage", "elsewhere"]

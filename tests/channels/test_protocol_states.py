@@ -11,19 +11,23 @@ import pytest
 from channels.agents import AgentStatus
 from channels.errors import Refusal
 from channels.negotiation import Phase as NegotiationPhase
+from channels.payment_state import Phase as PaymentPhase
 from channels.registration import AgentPatch, ban, reinstate, revise, suspend
 from channels.routes import OURS
 from channels.task_state import Phase as TaskPhase
 from tests.channels.played import Played, played, story
 from tests.channels.protocol_text import chapter, code, codes, section, table, tables, titles
-from tests.channels.roles import ALICE, BOB, MARKET, NOW
+from tests.channels.roles import ALICE, BOB, MARKET, NOW, Player
 from tests.channels.work import EVENTS, HELLO, close, hired, stream
 
 NEGOTIATION = chapter("`negotiation:{session_id}`")
 TASK = chapter("`task:{task_id}`")
+PAYMENT = chapter("`payment:{channel_id}`")
 MAILBOX = chapter("`messages:{agent_id}`")
 CHAPTERS = {"agents": chapter("`agents:discovery`"), "negotiation": NEGOTIATION, "task": TASK, "messages": MAILBOX}
 TOO_LATE = {"terminal_state", "expired", "invalid_transition"}
+ELSEWHERE = {"channel_not_open", "channel_not_pending", "not_disputed", "dispute_used"}
+"""What a payment channel answers that stands otherwise."""
 
 
 Move = tuple[str, str, str]
@@ -45,7 +49,7 @@ def outcome(act: Callable[[], object]) -> bool:
     try:
         act()
     except Refusal as refusal:
-        if refusal.reason not in TOO_LATE:
+        if refusal.reason not in TOO_LATE | ELSEWHERE:
             raise
         return False
     return True
@@ -150,6 +154,59 @@ def test_the_states_of_a_task_follow_as_the_table_says() -> None:
     moves.add(("in_progress", "the clock, with delivered output", world.task(task_id).status))
 
     assert moves == listed_moves(section("States", TASK))
+
+
+def by_rest(who: Player, name: str, **payload: Any) -> Callable[[Played, str], None]:
+    """A move of a payment channel that only REST makes."""
+    return lambda world, topic: world.rest(who, topic, name, **payload)
+
+
+def by_bob(world: Played, topic: str, event: str, **payload: Any) -> None:
+    """Bob sends an event."""
+    world.push(BOB, topic, event, payload)
+
+
+PAYMENT_MOVES: dict[str, Callable[[Played, str], None]] = {
+    "accept": by_rest(BOB, "accept"),
+    "decline": by_rest(BOB, "decline"),
+    "cancel": by_rest(ALICE, "cancel"),
+    "force-close": by_rest(ALICE, "force_close"),
+    "an operator decides": by_rest(ALICE, "decide", final_balance_a=1, final_balance_b=999, reason="so"),
+    "dispute": partial(by_bob, event="dispute", reason="late"),
+    "withdraw_dispute": partial(by_bob, event="withdraw_dispute"),
+    "close": lambda world, topic: world.close_channel(topic),
+    "the clock": lambda world, _: world.advance(MARKET.limits.window_default_s),
+    "a ban of either agent": lambda world, topic: world.ban("payment", topic.partition(":")[2]),
+    "the contact's end, or a block": lambda world, _: block(world),
+}
+PAYMENT_PATHS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "pending": ((),),
+    "open": (("accept",),),
+    "closing": (("accept", "force-close"),),
+    "disputed": (("accept", "dispute"), ("accept", "force-close", "dispute")),
+    "closed": (("accept", "close"),),
+    "declined": (("decline",), ("cancel",)),
+    "expired": (("the clock",),),
+}
+"""How a channel comes to each status."""
+
+
+def test_the_states_of_a_payment_channel_follow_as_the_table_says() -> None:
+    moves: set[Move] = {("–", "POST /api/v1/payment-channels", "pending")}
+    for phase in PaymentPhase:
+        for path in PAYMENT_PATHS[phase]:
+            for name, move in PAYMENT_MOVES.items():
+                world = played()
+                topic = world.channel(accepted=False)
+                for step in path:
+                    PAYMENT_MOVES[step](world, topic)
+                channel_id = topic.partition(":")[2]
+                assert world.states["payment"][channel_id].status == phase
+                if outcome(partial(move, world, topic)):
+                    after = world.states["payment"][channel_id].status
+                    moves |= {(phase, name, after)} if after != phase else set()
+
+    assert moves == listed_moves(section("States", PAYMENT))
 
 
 def test_the_states_of_a_message_follow_as_the_table_says() -> None:

@@ -59,6 +59,12 @@ def test_voided_nonces_and_later_deposits_are_told() -> None:
     assert "platform's word" in payout
 
 
+def test_a_single_voided_nonce_is_told() -> None:
+    story = Story().opened().accepted().voided(ALICE, 1, "rejected").closed("joint_close")
+
+    assert "The nonce 1 is said to be void" in verify_receipt(platform_signs(story.receipt())).checks[2]
+
+
 def test_a_channel_without_a_transfer_is_proved() -> None:
     report = verify_receipt(copy_of(UNTRANSFERRED))
 

@@ -94,7 +94,7 @@ def test_a_history_says_what_it_has_proved() -> None:
     assert "6 steps" in order
     assert "2 transfers are signed by both" in signed
     assert "0 more were voided" in signed
-    assert "nonces to 2" in signed
+    assert "the last one is 2." in signed
     assert "(joint_close), signed by both: 9800 minor units for the opener, 200" in end
     assert "platform's word" in unsigned
     assert DOMAIN in platform
@@ -183,7 +183,7 @@ def test_every_honest_channel_has_a_history_that_verifies(
     report = verify_history(story.lines(), **KEYS)
 
     assert f"the balances are {story.balances[0]} and {story.balances[1]}," in report.checks[3]
-    assert f"the nonces to {story.nonce}," in report.checks[2]
+    assert f"the last one is {story.nonce}." in report.checks[2]
 
 
 # -------------------------------------------------------------------------------------------------- changes afterwards
