@@ -18,6 +18,7 @@ from agrenting.db import agents, ledger, people, sides, states
 from agrenting.db.migrate import SchemaError, migrate
 from agrenting.db.transaction import WriterTx
 from agrenting.folder import Folder
+from agrenting.market import note_restored
 from channels.agents import PricingModel
 from channels.errors import Conflict, Invalid
 from channels.handlers import Market
@@ -312,7 +313,8 @@ def restore(chosen: argparse.Namespace, settings: Settings) -> Answer:
         with closing(sqlite3.connect(settings.database_path)) as copy:
             source.backup(copy)
     try:
-        migrate(settings.database_path)
+        with Folder(settings).transaction() as tx:
+            note_restored(tx, now=system_clock())
     except SchemaError:
         settings.database_path.unlink()  # The folder is as empty as it was.
         raise

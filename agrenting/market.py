@@ -2,14 +2,18 @@
 
 import os
 import uuid
+from datetime import datetime
 from pathlib import Path
 
+from agrenting.clock import from_ms, to_ms
 from agrenting.config import Settings, SettingsError
 from agrenting.db.transaction import Tx, WriterTx
 from channels.handlers import Market
 from crypto import format_secret_key, generate_secret_key, parse_secret_key
 
 PRIVATE_MODE = 0o600
+RESTORED_AT = "restored_at"
+"""The row that is there once the database has been restored: milliseconds since 1970."""
 
 
 def fix_market(tx: WriterTx, settings: Settings) -> Market:
@@ -50,6 +54,20 @@ def _market(fixed: dict[str, str], settings: Settings) -> Market:
         exponent=int(fixed["exponent"]),
         fee_bps=settings.fee_bps,
         limits=settings.limits,
+        restored_at=from_ms(int(fixed[RESTORED_AT])) if RESTORED_AT in fixed else None,
+    )
+
+
+def note_restored(tx: WriterTx, *, now: datetime) -> None:
+    """Note that the database was restored from a backup, of what was once started: clients may know what it does not.
+
+    Source: payment channels, a server behind its clients.
+    """
+    tx.run(
+        "INSERT INTO market (name, value) SELECT :name, :value WHERE EXISTS (SELECT 1 FROM market)"
+        " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        name=RESTORED_AT,
+        value=str(to_ms(now)),
     )
 
 

@@ -24,7 +24,7 @@ What a channel is stands in payment_state.py, how it is opened in payment_openin
 payment_moves.py, and how a dispute ends in payment_disputes.py.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import msgspec
@@ -394,7 +394,7 @@ def _lost_state(
             )
         return None
     terms, signature_a, signature_b = proof
-    if terms in _seen_at(loaded, facts, terms.nonce):
+    if terms in _seen_at(loaded, facts, terms.nonce, restored_at=context.market.restored_at):
         return None
     for agent_id, signature in ((channel.agent_a_id, signature_a), (channel.agent_b_id, signature_b)):
         if not is_signed_transfer(channel, agent_id, terms=terms, signature=signature, market=context.market):
@@ -440,15 +440,28 @@ def _proof_of(channel: PaymentChannel, known: Known) -> tuple[TransferTerms, str
     return terms, signature_a, signature_b
 
 
-def _seen_at(channel: PaymentChannel, facts: ChannelFacts, nonce: int) -> tuple[TransferTerms, ...]:
+def _seen_at(
+    channel: PaymentChannel, facts: ChannelFacts, nonce: int, *, restored_at: datetime | None
+) -> tuple[TransferTerms, ...]:
     """What this server has had at a nonce, executed, voided or pending."""
     seen: list[TransferTerms] = []
     if channel.pending_proposal is not None and channel.pending_proposal.nonce == nonce:
         seen.append(_terms_of(channel.pending_proposal))
     step = facts.used_at(nonce)
-    if step is not None:
+    if step is not None and not _may_cover_a_loss(step, channel, restored_at=restored_at):
         seen.append(_terms_of_step(step, channel))
     return tuple(seen)
+
+
+def _may_cover_a_loss(step: ChannelStep, channel: PaymentChannel, *, restored_at: datetime | None) -> bool:
+    """Whether a voided nonce may have been a transfer before the market was restored from a backup.
+
+    Its payer could propose the very same transfer again and withdraw it, before who was paid is back. So it is not
+    taken for something that never was, in channels that are older than that.
+    """
+    if restored_at is None or step.kind is not StepKind.VOIDED:
+        return False
+    return channel.created_at <= restored_at <= step.at
 
 
 def _terms_of(proposal: Proposal) -> TransferTerms:

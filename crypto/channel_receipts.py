@@ -135,9 +135,10 @@ def _require_possible(transfer: Transfer, parties: Parties) -> None:
 def _require_balances(
     fields: Fields, transfer: Transfer | None, *, deposits: _Sides, since: _Sides, balances: _Sides
 ) -> None:
-    """Return if the balances are those of the last transfer and what was deposited since."""
-    if transfer is None and since != deposits:
-        raise ReceiptError("Without a transfer, all that was deposited came since then.", check="balances")
+    """Return if the balances are those of the last transfer and what was deposited since.
+
+    Without a transfer all deposits came since then: no part is larger than its whole, and both have one sum.
+    """
     if since.a > deposits.a or since.b > deposits.b:
         raise ReceiptError("More was deposited since the last transfer than in all.", check="balances")
     if transfer is not None and since.total and fields.member("mode") == OFFLINE:

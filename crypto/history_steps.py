@@ -101,7 +101,8 @@ class ChannelHistory:
         )
         signed = (
             f"{self.transfers} transfers are signed by both parties over the balances that they made; {self.voided} "
-            f"more were voided, as signed by their payers. Each has used up one nonce; the last one is {self.last_nonce}."
+            "more were voided, as signed by their payers. Each has used up one nonce; the last one is "
+            f"{self.last_nonce}."
         )
         order = f"{self.steps} steps, numbered without a gap, each follow from those before them."
         return (order, signed, self.ending or self._unended, unsigned)

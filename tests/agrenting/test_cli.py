@@ -301,6 +301,10 @@ async def test_a_backup_is_consistent_while_serving_and_a_restore_refuses_to_ove
     restored.json("restore", str(copy))
     assert restored.json("doctor")["ok"]
     assert restored.fails("restore", str(copy)) == "failed"
+    async with marketplace(tmp_path / "restored") as market:
+        assert market.server.engine.market.restored_at is not None
+    async with marketplace(shell.folder) as market:
+        assert market.server.engine.market.restored_at is None
 
 
 @pytest.mark.parametrize("content", [b"", b"no database at all" * 100])

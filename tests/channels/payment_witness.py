@@ -100,9 +100,7 @@ class Witness:
     Every event method says whether the event takes effect, and goes on with it.
     """
 
-    def __init__(
-        self, notary: Notary, *, channel_id: str, mode: Mode, window_s: int, deposit: int, purse: int
-    ) -> None:
+    def __init__(self, notary: Notary, *, channel_id: str, mode: Mode, window_s: int, deposit: int, purse: int) -> None:
         self.notary = notary
         self.channel_id = channel_id
         self.is_online = mode is Mode.ONLINE
