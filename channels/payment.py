@@ -384,7 +384,7 @@ def _lost_state(
     Raises:
         Invalid: `invalid_payload`, `invalid_signature`.
     """
-    if channel.is_final or channel.state_lost is not None:
+    if channel.is_final or (channel.state_lost is not None and known.nonce <= channel.last_nonce):
         return None
     proof = _proof_of(channel, known)
     if proof is None:

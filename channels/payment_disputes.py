@@ -24,7 +24,7 @@ from channels.fields import invalid_payload, parse_text
 from channels.handlers import Broadcast, Context, Decision
 from channels.negotiation import require_text
 from channels.payment_chain import DoublySigned, handed_in
-from channels.payment_moves import Moved, by_the_clock, decided, paid_out, voided
+from channels.payment_moves import Moved, by_the_clock, decided, moved_on, paid_out, voided
 from channels.payment_rules import require_finals, require_unended, require_unfrozen
 from channels.payment_state import (
     Cause,
@@ -160,10 +160,11 @@ def decide_channel(facts: ChannelFacts, request: DecideChannel, context: Context
 def frozen(channel: PaymentChannel, lost: StateLost, context: Context) -> Moved:
     """The channel once it is known that this server has lost states of it.
 
-    Nothing but a joint close or an operator's decision ends it, however long that takes.
+    Nothing but a joint close or an operator's decision ends it, however long that takes. The nonces up to the lost one
+    count as used: so a close that one party has signed in the lost past does not end it now.
     """
     moved = voided(channel, context, reason="state_lost", by=None)
-    after = msgspec.structs.replace(moved.channel, state_lost=lost)
+    after = moved_on(moved.channel, last_nonce=max(moved.channel.last_nonce, lost.nonce), state_lost=lost)
     details = msgspec.structs.asdict(lost)
     del details["reported_by"], details["reported_at"]
     moved = Moved(channel=after, changes=moved.changes, told=moved.told)

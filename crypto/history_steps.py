@@ -258,7 +258,10 @@ class ChannelHistory:
         )
 
     def lose_state(self, step: Step) -> None:
-        """`state_lost`: a transfer that both have signed and this history lacks. Its balances are of a lost past."""
+        """`state_lost`: a transfer that both have signed and this history lacks. Its balances are of a lost past.
+
+        The nonces up to it count as used, so that nothing that was signed with them serves again.
+        """
         details = step.details
         payer = self.parties.find(details.text("from_agent_id", ID), pointer=f"{details.pointer}/from_agent_id")
         lost = Transfer(
@@ -270,6 +273,7 @@ class ChannelHistory:
             task_id=details.optional_text("task_id", ID),
         )
         self.parties.require_transfer_signed_by_both(lost, details)
+        self.last_nonce = max(self.last_nonce, lost.nonce)
         self._is_lost = True
 
     # -------------------------------------------------------------------------------------------------------- disputes

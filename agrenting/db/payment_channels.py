@@ -156,7 +156,7 @@ def _flaws(tx: Tx, channel: PaymentChannel) -> list[str]:
     while steps := channel_steps.history(tx, channel.id, after=number, limit=STEPS_AT_ONCE):
         for step in steps:
             number += 1
-            nonce += step.nonce is not None
+            nonce = _last_nonce(step, nonce)
             balance_a, balance_b = _after(step, channel, balance_a, balance_b)
             if (step.number, step.last_nonce) != (number, nonce):
                 flaws.append(f"step {step.number} at nonce {step.last_nonce} stands as step {number} at {nonce}")
@@ -168,6 +168,13 @@ def _flaws(tx: Tx, channel: PaymentChannel) -> list[str]:
     if has != (number, nonce, balance_a, balance_b):
         flaws.append(f"it stands at {has}, its history at {(number, nonce, balance_a, balance_b)}")
     return flaws
+
+
+def _last_nonce(step: ChannelStep, nonce: int) -> int:
+    """The last nonce that is used up after a step; a lost state uses up all to its own."""
+    if step.kind is StepKind.STATE_LOST:
+        return max(nonce, step.details["nonce"])
+    return nonce if step.nonce is None else nonce + 1
 
 
 def _after(step: ChannelStep, channel: PaymentChannel, balance_a: int, balance_b: int) -> tuple[int, int]:

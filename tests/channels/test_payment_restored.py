@@ -9,7 +9,7 @@ import pytest
 from channels.handlers import Market
 from tests import paying
 from tests.channels.played import Played
-from tests.channels.roles import ALICE, BOB, MARKET, NOW
+from tests.channels.roles import ALICE, BOB, MARKET, NOW, refused
 from tests.channels.work import PURSE
 
 HOUR = timedelta(hours=1)
@@ -64,3 +64,35 @@ def test_what_was_executed_since_the_restore_is_known() -> None:
     paid = world.pay(topic)
 
     assert world.join(BOB, topic, {"known": paid["last_transfer"]})["state_lost"] is None
+
+
+def test_a_close_that_was_signed_in_the_lost_past_does_not_end_a_frozen_channel() -> None:
+    """Bob signed a close before Alice paid him more; restored to that moment, it would pay him too little."""
+    world = world_of(MARKET)
+    topic = world.channel()
+    before = world.join(ALICE, topic)
+    old = paying.close(before, ALICE.secret_key, BOB.secret_key)
+    lost = {**paying.chain(before, ALICE.secret_key, BOB.secret_key, [10])[0], "balance_a": 990, "balance_b": 10}
+    world.join(BOB, topic, {"known": lost})
+
+    assert refused(world.push, ALICE, topic, "close", old).reason == "stale_state"
+    frozen = world.join(ALICE, topic)
+    assert (frozen["last_nonce"], frozen["next_nonce"]) == (1, 2)
+    settled = paying.close(frozen, ALICE.secret_key, BOB.secret_key, (990, 10))
+    assert world.push(ALICE, topic, "close", settled)["status"] == "closed"
+
+
+def test_a_frozen_channel_learns_of_a_still_newer_state() -> None:
+    world = world_of(MARKET)
+    topic = world.channel()
+    chain = paying.chain(world.join(ALICE, topic), ALICE.secret_key, BOB.secret_key, [10, 10, 10])
+    known = [{**one, "balance_a": 1_000 - 10 * n, "balance_b": 10 * n} for n, one in enumerate(chain, 1)]
+
+    for one in (known[1], known[0], known[2]):
+        world.join(BOB, topic, {"known": one})
+
+    assert world.join(ALICE, topic)["last_nonce"] == 3
+    assert [step.details["nonce"] for step in world.steps[topic.partition(":")[2]] if step.kind == "state_lost"] == [
+        2,
+        3,
+    ]

@@ -154,6 +154,7 @@ class Story:
 
     def state_lost(self, by: Role, *, nonce: int, amount: int, balances: list[int]) -> Self:
         signed: Json = {"nonce": nonce, "balances": balances}
+        self.nonce = max(self.nonce, nonce)
         return self.step(
             "state_lost",
             by,
