@@ -9,6 +9,7 @@ from benchmarks import directory, measures
 from benchmarks.commits import commit
 from benchmarks.measures import Effort, Result
 from benchmarks.servers import LOAD_CPU, pin
+from benchmarks.transfers import transfers
 
 MEASURES = {
     "echo": measures.echo,
@@ -17,6 +18,7 @@ MEASURES = {
     "memory": measures.memory,
     "commit": commit,
     "directory": directory.search,
+    "transfers": transfers,
 }
 WHOLE, QUICK = Effort(seconds=3.0, rounds=3), Effort(seconds=1.0, rounds=1)
 

@@ -1,7 +1,7 @@
 """The load: picows clients that keep so many requests in flight, or count deliveries."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
@@ -71,26 +71,28 @@ class Client(WSListener):
 
 async def connect(url: str, scripts: list[Script], in_flight: int = 1) -> list[Client]:
     """Open a socket for each script, all joined."""
-    address = url.replace("http", "ws", 1) + "/socket/websocket?vsn=2.0.0"
-    clients: list[Client] = []
-    for script in scripts:
-        headers = {"x-api-key": script.key} if script.key else {}
+    clients = [Client(script, in_flight) for script in scripts]
+    await join(url, clients)
+    return clients
 
-        made = Client(script, in_flight)
+
+async def join(url: str, clients: Sequence[Client]) -> None:
+    """Open the socket of each client, and wait until all have joined."""
+    address = url.replace("http", "ws", 1) + "/socket/websocket?vsn=2.0.0"
+    for made in clients:
+        headers = {"x-api-key": made.script.key} if made.script.key else {}
         await ws_connect(_answering(made), address, extra_headers=headers)
-        clients.append(made)
     answers = await asyncio.wait_for(asyncio.gather(*(made.joined for made in clients)), WITHIN_S)
     refused = [answer for answer in answers if b'"status":"ok"' not in answer]
     if refused:
         raise RuntimeError(f"a join was refused: {refused[0].decode()}")
-    return clients
 
 
 def _answering(client: Client) -> Callable[[], WSListener]:
     return lambda: client
 
 
-async def disconnect(clients: list[Client]) -> None:
+async def disconnect(clients: Sequence[Client]) -> None:
     """Close every socket."""
     for client in clients:
         client.is_pushing = False

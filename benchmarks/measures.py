@@ -85,7 +85,7 @@ async def event(effort: Effort) -> list[Result]:
         client = make_agent(data, "alice", "Client")
         provider = make_agent(data, "alice", "Provider", "--capability", "work=0")
         with ours(data) as server:
-            tasks = _tasks(server.url, client.key, provider.id)
+            tasks = open_tasks(server.url, client.key, provider.id)
             progress = [Script(f"task:{id_}", "progress", '{"percent":50}', provider.key) for id_ in tasks]
             discover = [Script("agents:discovery", "discover", '{"capability":"work"}', client.key)] * SOCKETS
             echoing = [Script(f"room:{n}", "echo") for n in range(SOCKETS)]
@@ -100,7 +100,8 @@ async def event(effort: Effort) -> list[Result]:
     return results
 
 
-def _tasks(url: str, key: str, provider_id: str) -> list[str]:
+def open_tasks(url: str, key: str, provider_id: str) -> list[str]:
+    """Tasks that cost nothing, one for each socket."""
     with httpx.Client(base_url=url, headers={"x-api-key": key}) as rest:
         body = {"provider_agent_id": provider_id, "capability": "work", "max_price": 0}
         answers = [rest.post("/api/v1/tasks", json=body) for _ in range(SOCKETS)]

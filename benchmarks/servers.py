@@ -16,7 +16,7 @@ from crypto import format_public_key, generate_secret_key, public_key_of
 
 ROOT = Path(__file__).resolve().parents[1]
 GENEROUS = "1000000000"
-LIMITS = ("CONTROL", "STREAM_BYTES", "DISCOVERY", "JOINS", "CONNECTS")
+LIMITS = ("CONTROL", "STREAM_BYTES", "CHAIN_BYTES", "DISCOVERY", "JOINS", "CONNECTS")
 SERVER_CPU, LOAD_CPU = 0, 1
 STOP_TIMEOUT_S = 20
 
@@ -85,7 +85,7 @@ def ours(folder: Path) -> Iterator[Serving]:
     """Our server on a data folder, with limits that a benchmark does not meet."""
     limits = {f"AGRENTING_{name}_{kind}": GENEROUS for name in LIMITS for kind in ("PER_S", "BURST")}
     settings = {"AGRENTING_TOPICS": '["examples.echo_room"]', "AGRENTING_LOG_LEVEL": "warning", **limits}
-    settings["AGRENTING_DRAIN_S"] = "0.1"
+    settings |= {"AGRENTING_DRAIN_S": "0.1", "AGRENTING_LIMITS_CHANNELS_OPEN_MAX": GENEROUS}
     with serving(["agrenting", "serve", "--port", "0", "--data-dir", str(folder)], settings) as server:
         yield server
 

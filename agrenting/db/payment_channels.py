@@ -173,7 +173,7 @@ def _flaws(tx: Tx, channel: PaymentChannel) -> list[str]:
 def _last_nonce(step: ChannelStep, nonce: int) -> int:
     """The last nonce that is used up after a step; a lost state uses up all to its own."""
     if step.kind is StepKind.STATE_LOST:
-        return max(nonce, step.details["nonce"])
+        return max(nonce, int(step.details["nonce"]))
     return nonce if step.nonce is None else nonce + 1
 
 

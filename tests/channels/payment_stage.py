@@ -6,6 +6,7 @@ nothing. What is stored and told goes through JSON, as it does in the server. Th
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from datetime import datetime, timedelta
 from typing import Any, Literal, cast
 
@@ -32,7 +33,7 @@ from crypto import (
     verify_history,
     verify_receipt,
 )
-from tests.channels.roles import ALICE, BOB, FRESH_ID, MARKET, NOW, Player, as_told, context
+from tests.channels.roles import ALICE, BOB, FRESH_ID, MARKET, NOW, OTHER_ID, Player, as_told, context
 
 PURSE = 1_000_000
 HOUR_S = 3_600
@@ -142,6 +143,12 @@ class Stage:
 
     # What can be known
 
+    def copy(self) -> "Stage":
+        """The same channel, to go on in another way."""
+        another = copy(self)
+        another.accounts, another.steps, another.told = self.accounts.copy(), self.steps.copy(), self.told.copy()
+        return another
+
     @property
     def snapshot(self) -> Json:
         """The channel as both parties see it."""
@@ -151,6 +158,17 @@ class Stage:
     def lock(self) -> int:
         """What lies in the channel's account."""
         return self.accounts[channel_lock(self.channel.id)]
+
+    @property
+    def paid(self) -> tuple[int, int] | None:
+        """What Alice and Bob were paid out; None while the channel goes on."""
+        channel = self.channel
+        if channel.final_balance_a is None or channel.final_balance_b is None:
+            return None
+        had = (PURSE - channel.deposit_a + channel.final_balance_a, PURSE - channel.deposit_b + channel.final_balance_b)
+        assert (self.purse(ALICE), self.purse(BOB)) == had, "the ledger has paid what the channel says"
+        assert self.lock == 0
+        return channel.final_balance_a, channel.final_balance_b
 
     def purse(self, who: Player) -> int:
         """What a player can spend."""
@@ -211,7 +229,7 @@ class Stage:
                 return self._facts(transfer.nonce for transfer in request.transfers)
             case "evidence":
                 evidence = request.evidence
-                transfers: list[Mapping[str, Any]] = evidence["transfers"] if isinstance(evidence, dict) else []
+                transfers: list[Mapping[str, Any]] = evidence.get("transfers", []) if isinstance(evidence, dict) else []
                 return self._facts(transfer["nonce"] for transfer in transfers)
             case "agents":
                 return AcceptanceFacts(channel=self.channel, agents=(ALICE.agent, BOB.agent))
@@ -243,4 +261,4 @@ class Stage:
 
 def elsewhere(channel: Json) -> Json:
     """A second channel of the same two, in the very same state."""
-    return {**channel, "channel_id": "22222222-2222-4222-8222-222222222222"}
+    return {**channel, "channel_id": OTHER_ID}

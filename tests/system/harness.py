@@ -60,6 +60,8 @@ class MarketProcess:
     def __init__(self, data_dir: Path, **settings: str) -> None:
         self.data_dir = data_dir
         self.settings = {"AGRENTING_LOG_FORMAT": "json", **settings}
+        self.command: tuple[str, ...] = ("agrenting",)
+        """The module that is run, and what stands before `serve`."""
         self.process: subprocess.Popen[str] | None = None
         self.url = ""
         self.operator_key: str | None = None
@@ -70,7 +72,7 @@ class MarketProcess:
     def start(self, port: str = "0") -> Self:
         """Start it, on a free port unless one is named, and wait for the line that says it listens."""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "agrenting", "serve", "--port", port, "--data-dir", str(self.data_dir)],
+            [sys.executable, "-m", *self.command, "serve", "--port", port, "--data-dir", str(self.data_dir)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
