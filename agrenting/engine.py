@@ -123,6 +123,17 @@ class Engine:
         else:
             self._submit(command, settled)
 
+    async def drain(self) -> None:
+        """Wait until nothing is rehearsed or committed any more."""
+        while self._rehearsals:
+            await asyncio.wait(tuple(self._rehearsals))
+        await self.database.commits.drain()
+
+    async def close(self) -> None:
+        """Finish what is under way, and end the rehearsals' thread. The database is closed after this."""
+        await self.drain()
+        self._stage.shutdown(wait=True)
+
     async def _rehearse_in_order(self, topic: str) -> None:
         """Submit what waits on a topic, in order, each once its rehearsal is over."""
         waiting = self._rehearsing[topic]

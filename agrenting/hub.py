@@ -140,7 +140,7 @@ class Hub:
                     connection.close(CLOSE_GOING_AWAY, "silent for too long; send heartbeats")
 
     async def drain(self) -> None:
-        """Stop: refuse new sockets, close the open ones in random order over `drain_s`, finish every commit.
+        """Stop: refuse new sockets, close the open ones in random order over `drain_s`, finish what is under way.
 
         A socket takes nothing more from its turn on, and is closed once everything that it has sent is answered.
         """
@@ -154,7 +154,7 @@ class Hub:
             ahead_s = (number + 1) * pause_s - (self.monotonic() - started)
             if ahead_s > 0:
                 await asyncio.sleep(ahead_s)
-        await self.engine.database.commits.drain()
+        await self.engine.drain()
         await asyncio.sleep(0)  # Who has waited for its last reply closes now.
         for connection in list(self.connections):
             connection.close(CLOSE_RESTART, RESTARTS)

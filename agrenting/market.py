@@ -12,8 +12,8 @@ from channels.handlers import Market
 from crypto import format_secret_key, generate_secret_key, parse_secret_key
 
 PRIVATE_MODE = 0o600
-RESTORED_AT = "restored_at"
-"""The row that is there once the database has been restored: milliseconds since 1970."""
+RESTORES = "restores"
+"""The row that is there once the database has been restored: when, in milliseconds since 1970, with commas."""
 
 
 def fix_market(tx: WriterTx, settings: Settings) -> Market:
@@ -54,7 +54,7 @@ def _market(fixed: dict[str, str], settings: Settings) -> Market:
         exponent=int(fixed["exponent"]),
         fee_bps=settings.fee_bps,
         limits=settings.limits,
-        restored_at=from_ms(int(fixed[RESTORED_AT])) if RESTORED_AT in fixed else None,
+        restores=tuple(from_ms(int(text)) for text in fixed[RESTORES].split(",")) if RESTORES in fixed else (),
     )
 
 
@@ -65,8 +65,8 @@ def note_restored(tx: WriterTx, *, now: datetime) -> None:
     """
     tx.run(
         "INSERT INTO market (name, value) SELECT :name, :value WHERE EXISTS (SELECT 1 FROM market)"
-        " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-        name=RESTORED_AT,
+        " ON CONFLICT (name) DO UPDATE SET value = value || ',' || excluded.value",
+        name=RESTORES,
         value=str(to_ms(now)),
     )
 

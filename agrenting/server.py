@@ -82,10 +82,11 @@ class Server:
         return self
 
     async def __aexit__(self, *_exception: object) -> None:
-        """Stop what runs beside, finish what is being committed, and close."""
+        """Stop what runs beside, finish what is under way, and close."""
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+        await self.engine.close()
         await self.database.close()
 
     def _begin(self, tx: WriterTx) -> Market:

@@ -72,8 +72,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 class Market(msgspec.Struct, frozen=True, kw_only=True):
     """What is fixed for one deployment and told in `GET /api/v1/meta`.
 
-    `fee_bps` is in basis points of the price: 500 are five per cent. `restored_at`, if its database was ever restored
-    from a backup, is not told: what was agreed between the two may be unknown here.
+    `fee_bps` is in basis points of the price: 500 are five per cent. `restores` are the times at which its
+    database was restored from a backup, and are not told: what was agreed just before one may be unknown here.
     """
 
     signing_domain: str
@@ -81,7 +81,7 @@ class Market(msgspec.Struct, frozen=True, kw_only=True):
     exponent: int = 6
     fee_bps: int = 500
     limits: Limits = Limits()
-    restored_at: datetime | None = None
+    restores: tuple[datetime, ...] = ()
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):

@@ -220,7 +220,7 @@ def acknowledge_transfer(facts: ChannelFacts, request: AcknowledgeTransfer, cont
     Raises:
         NotFound: `not_found`.
         Conflict: `state_lost`, `terminal_state`, `channel_not_open`, `wrong_mode`, `nonce_replayed`,
-            `no_pending_transfer`, `proposal_mismatch`.
+            `no_pending_transfer`, `proposal_mismatch`, `stale_state`.
         Forbidden: `forbidden_role`: the payer cannot.
         Invalid: `invalid_signature`.
     """
@@ -394,7 +394,7 @@ def _lost_state(
             )
         return None
     terms, signature_a, signature_b = proof
-    if terms in _seen_at(loaded, facts, terms.nonce, restored_at=context.market.restored_at):
+    if terms in _seen_at(loaded, facts, terms.nonce, restores=context.market.restores):
         return None
     for agent_id, signature in ((channel.agent_a_id, signature_a), (channel.agent_b_id, signature_b)):
         if not is_signed_transfer(channel, agent_id, terms=terms, signature=signature, market=context.market):
@@ -441,27 +441,27 @@ def _proof_of(channel: PaymentChannel, known: Known) -> tuple[TransferTerms, str
 
 
 def _seen_at(
-    channel: PaymentChannel, facts: ChannelFacts, nonce: int, *, restored_at: datetime | None
+    channel: PaymentChannel, facts: ChannelFacts, nonce: int, *, restores: tuple[datetime, ...]
 ) -> tuple[TransferTerms, ...]:
     """What this server has had at a nonce, executed, voided or pending."""
     seen: list[TransferTerms] = []
     if channel.pending_proposal is not None and channel.pending_proposal.nonce == nonce:
         seen.append(_terms_of(channel.pending_proposal))
     step = facts.used_at(nonce)
-    if step is not None and not _may_cover_a_loss(step, channel, restored_at=restored_at):
+    if step is not None and not _may_cover_a_loss(step, channel, restores=restores):
         seen.append(_terms_of_step(step, channel))
     return tuple(seen)
 
 
-def _may_cover_a_loss(step: ChannelStep, channel: PaymentChannel, *, restored_at: datetime | None) -> bool:
+def _may_cover_a_loss(step: ChannelStep, channel: PaymentChannel, *, restores: tuple[datetime, ...]) -> bool:
     """Whether a voided nonce may have been a transfer before the market was restored from a backup.
 
     Its payer could propose the very same transfer again and withdraw it, before who was paid is back. So it is not
     taken for something that never was, in channels that are older than that.
     """
-    if restored_at is None or step.kind is not StepKind.VOIDED:
+    if step.kind is not StepKind.VOIDED:
         return False
-    return channel.created_at <= restored_at <= step.at
+    return any(channel.created_at <= restored_at <= step.at for restored_at in restores)
 
 
 def _terms_of(proposal: Proposal) -> TransferTerms:

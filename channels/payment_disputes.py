@@ -195,7 +195,9 @@ def _require_evidence(evidence: Any, context: Context) -> None:
 
 def _is_repeated(channel: PaymentChannel, request: OpenDispute, agent_id: str) -> bool:
     now = channel.dispute
-    return now is not None and (now.agent_id, now.reason, now.evidence) == (agent_id, request.reason, request.evidence)
+    if now is None or (now.agent_id, now.reason) != (agent_id, request.reason):
+        return False
+    return canonical_json(now.evidence) == canonical_json(request.evidence)  # Python takes true for 1.
 
 
 def _ends_at(channel: PaymentChannel, context: Context) -> Any:

@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 
 from channels.channel_steps import ChannelStep, StepKind
-from channels.handlers import Broadcast, Change, Context, Decision, NoteStep, Timer
+from channels.handlers import Broadcast, Change, Context, Decision, Market, NoteStep, Timer
 from channels.ledger import unlock
+from channels.payment_rules import LIVE
 from channels.payment_state import (
     CLOCK,
     Cause,
@@ -86,7 +87,7 @@ def decided(before: PaymentChannel | None, moved: Moved, context: Context, **rep
         reply: What stands in the reply besides.
     """
     channel, changes = moved.channel, moved.changes
-    due = due_at(channel)
+    due = due_at(channel, context.market)
     if due is not None and (channel.clock_at is None or due < channel.clock_at):
         channel = msgspec.structs.replace(channel, clock_at=due)
         changes = (*changes, Timer(CLOCK, channel.topic, due))
@@ -98,22 +99,42 @@ def decided(before: PaymentChannel | None, moved: Moved, context: Context, **rep
     )
 
 
-def due_at(channel: PaymentChannel) -> datetime | None:
-    """When the clock next changes the channel; None while it does not."""
+def due_at(channel: PaymentChannel, market: Market) -> datetime | None:
+    """When the clock next changes the channel; None while it does not.
+
+    What had begun when the market was restored from a backup waits a window more: it may have gone otherwise since, and
+    who knows that must have the time to come back.
+    """
     if channel.is_final or channel.state_lost is not None:
         return None
     if channel.status is Phase.PENDING:
-        return channel.expires_at
+        return max((channel.expires_at, *_waits(channel, market, since=channel.created_at)))
     if channel.dispute is not None:
-        return channel.dispute.ends_at
+        return max((channel.dispute.ends_at, *_waits(channel, market, since=channel.dispute.opened_at)))
     if channel.closing is not None:
-        return channel.closing.ends_at
+        return max((channel.closing.ends_at, *_waits(channel, market, since=channel.closing.began_at)))
     return None if channel.pending_proposal is None else channel.pending_proposal.expires_at
+
+
+def awaited_until(channel: PaymentChannel, market: Market) -> datetime | None:
+    """Until when who knows more of the channel is waited for after a restore; None where nobody was."""
+    return max(_waits(channel, market, since=channel.created_at), default=None)
+
+
+def is_awaited(channel: PaymentChannel, context: Context) -> bool:
+    """Whether the market was restored so lately that who knows more of the channel may still come back."""
+    until = awaited_until(channel, context.market)
+    return until is not None and context.now < until
+
+
+def _waits(channel: PaymentChannel, market: Market, *, since: datetime) -> list[datetime]:
+    window = timedelta(seconds=channel.window_s)
+    return [restored_at + window for restored_at in market.restores if since <= restored_at]
 
 
 def by_the_clock(channel: PaymentChannel, context: Context) -> Moved:
     """The channel as the clock has left it, also before its timer has run."""
-    due = due_at(channel)
+    due = due_at(channel, context.market)
     if due is None or context.now < due:
         return Moved(channel=channel)
     if channel.status is Phase.PENDING:
@@ -285,13 +306,15 @@ def force_closed(channel: PaymentChannel, context: Context, *, by: str | None, r
 def revoked(channel: PaymentChannel, context: Context, *, cause: Cause) -> Decision:
     """What the end of a contact, or a ban, does to a channel of the two.
 
-    One that is not open yet never will be. Of the others a pending proposal is voided, and from then on they are only
-    handed in to, disputed and closed; a ban force-closes them at once.
+    One that is not open yet never will be; but if it may once have been, and this server has lost that, it waits. Of
+    the others a pending proposal is voided, and from then on they are only handed in to, disputed and closed; a ban
+    force-closes them at once.
     """
     moved = by_the_clock(channel, context)
-    if moved.channel.status is Phase.PENDING:
+    now = moved.channel
+    if now.status is Phase.PENDING and now.state_lost is None and not is_awaited(now, context):
         moved = moved.then(lambda it: never_opened(it, context, StepKind.DECLINED, cause=cause, by=None))
-    elif not moved.channel.is_final:
+    elif now.status in LIVE or (now.status is Phase.PENDING and is_awaited(now, context)):
         moved = moved.then(lambda it: _restricted(it, context, reason=cause))
     if cause is Cause.BANNED and moved.channel.status is Phase.OPEN and moved.channel.state_lost is None:
         moved = moved.then(lambda it: force_closed(it, context, by=None, reason=cause))

@@ -17,7 +17,16 @@ from channels.handlers import Access, Context, Decision, Empty, Handler, Insert,
 from channels.ledger import lock
 from channels.negotiation import require_text
 from channels.opening import Opening, require_partner, require_room
-from channels.payment_moves import Moved, by_the_clock, decided, never_opened, updated
+from channels.payment_moves import (
+    Moved,
+    awaited_until,
+    by_the_clock,
+    decided,
+    due_at,
+    is_awaited,
+    never_opened,
+    updated,
+)
 from channels.payment_rules import (
     require_mode,
     require_nothing_pending,
@@ -135,8 +144,8 @@ def accept_channel(facts: AcceptanceFacts, request: Acceptance, context: Context
         NotFound: `not_found`.
         Forbidden: `forbidden_role`.
         Invalid: `amount_out_of_range`.
-        Conflict: `terminal_state`, `channel_not_pending`, `state_lost`, `agent_unavailable`, `spend_cap_exceeded`,
-            `insufficient_balance`.
+        Conflict: `terminal_state`, `channel_not_pending`, `state_lost`, `contact_revoked`, `agent_unavailable`,
+            `spend_cap_exceeded`, `insufficient_balance`.
         Expired: `expired`.
     """
     channel = require_party(facts.channel, context)
@@ -145,6 +154,7 @@ def accept_channel(facts: AcceptanceFacts, request: Acceptance, context: Context
     if channel.accepted_at is not None and channel.status is Phase.OPEN and channel.deposit_b == request.deposit:
         return decided(channel, Moved(channel=channel), context, duplicate=True)
     _require_pending(channel, context)
+    require_tradable(channel)
     for agent in facts.agents:
         require_active(agent)
     after = msgspec.structs.replace(
@@ -172,7 +182,7 @@ def decline_channel(facts: ChannelFacts, request: DeclineChannel, context: Conte
         NotFound: `not_found`.
         Forbidden: `forbidden_role`.
         Invalid: `invalid_payload`: a reason has at most 2,000 characters.
-        Conflict: `terminal_state`, `channel_not_pending`, `state_lost`.
+        Conflict: `terminal_state`, `channel_not_pending`, `state_lost`, `recently_restored`.
         Expired: `expired`.
     """
     require_text("reason", request.reason, context.market)
@@ -181,6 +191,7 @@ def decline_channel(facts: ChannelFacts, request: DeclineChannel, context: Conte
     if channel.cause is Cause.DECLINED and channel.reason == request.reason:
         return decided(channel, Moved(channel=channel), context, duplicate=True)
     _require_pending(channel, context)
+    _require_not_awaited(channel, context)
     moved = never_opened(channel, context, StepKind.DECLINED, cause=Cause.DECLINED, by=agent_id, reason=request.reason)
     return decided(channel, moved.with_changes(_answered(moved.channel)), context)
 
@@ -191,7 +202,7 @@ def cancel_channel(facts: ChannelFacts, _request: Empty, context: Context) -> De
     Raises:
         NotFound: `not_found`.
         Forbidden: `forbidden_role`.
-        Conflict: `terminal_state`, `channel_not_pending`, `state_lost`.
+        Conflict: `terminal_state`, `channel_not_pending`, `state_lost`, `recently_restored`.
         Expired: `expired`.
     """
     channel = require_party(facts.channel, context)
@@ -200,6 +211,7 @@ def cancel_channel(facts: ChannelFacts, _request: Empty, context: Context) -> De
     if channel.cause is Cause.CANCELLED:
         return decided(channel, Moved(channel=channel), context, duplicate=True)
     _require_pending(channel, context)
+    _require_not_awaited(channel, context)
     moved = never_opened(channel, context, StepKind.CANCELLED, cause=Cause.CANCELLED, by=channel.agent_a_id)
     return decided(channel, moved, context)
 
@@ -249,13 +261,28 @@ def _require_counterparty(channel: PaymentChannel, context: Context) -> str:
 
 
 def _require_pending(channel: PaymentChannel, context: Context) -> None:
-    is_over = channel.status is Phase.PENDING and context.now >= channel.expires_at
-    if channel.status is Phase.EXPIRED or (is_over and channel.state_lost is None):
+    due = due_at(channel, context.market) if channel.status is Phase.PENDING else None
+    if channel.status is Phase.EXPIRED or (due is not None and context.now >= due):
         raise Expired("expired", "This payment channel has expired; open another one.", expired_at=channel.expires_at)
     require_unfrozen(channel)
     require_unended(channel)
     if channel.status is not Phase.PENDING:
         raise Conflict("channel_not_pending", "This payment channel has been accepted already.", status=channel.status)
+
+
+def _require_not_awaited(channel: PaymentChannel, context: Context) -> None:
+    """Refuse to end a channel that may have been accepted before the market was restored from a backup.
+
+    Raises:
+        Conflict: `recently_restored`, with the time until which who knows more is waited for.
+    """
+    if is_awaited(channel, context):
+        raise Conflict(
+            "recently_restored",
+            "This server was restored from a backup: the channel may have been accepted since that was made. Accept it,"
+            " or wait.",
+            until=awaited_until(channel, context.market),
+        )
 
 
 def _require_amount(amount: int, *, minimum: int) -> None:

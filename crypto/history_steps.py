@@ -44,7 +44,7 @@ _TO_PENDING: Final = frozenset({"accepted", "declined", "cancelled", "expired"})
 _TO_LOST: Final = frozenset({"close_request", "closed"})
 """What happens also to a channel whose acceptance the server has lost."""
 
-_BEFORE_ACCEPTED: Final = {False: _TO_PENDING | {"opened", "state_lost"}}
+_BEFORE_ACCEPTED: Final = {False: _TO_PENDING | {"opened", "state_lost", "revoked"}}
 _BEFORE_ACCEPTED[True] = _BEFORE_ACCEPTED[False] | _TO_LOST
 """What happens to a channel before it is accepted, by whether the server has lost states of it."""
 

@@ -38,7 +38,7 @@ NONCE_MAX = 2**53 - 1
 PENDING_ERRORS = {
     403: "forbidden_role",
     404: "not_found",
-    409: "terminal_state channel_not_pending state_lost",
+    409: "terminal_state channel_not_pending state_lost recently_restored",
     410: "expired",
 }
 
@@ -125,7 +125,8 @@ async def read_channel(call: Call) -> object:
     scopes=SCOPES,
     errors={
         **PENDING_ERRORS,
-        409: f"{PENDING_ERRORS[409]} agent_unavailable spend_cap_exceeded insufficient_balance",
+        409: "terminal_state channel_not_pending state_lost contact_revoked agent_unavailable spend_cap_exceeded"
+        " insufficient_balance",
         422: "amount_out_of_range invalid_amount",
     },
 )

@@ -4,6 +4,7 @@ from crypto import (
     CryptoError,
     accept_message,
     canonical_digest,
+    close_message,
     digest,
     format_public_key,
     key_proof_message,
@@ -12,6 +13,7 @@ from crypto import (
     public_key_of,
     session_message,
     sign,
+    transfer_message,
     verify_receipt,
     verify_signature,
 )
@@ -20,6 +22,7 @@ __all__ = [
     "CryptoError",
     "accept_message",
     "canonical_digest",
+    "close_message",
     "digest",
     "format_public_key",
     "key_proof_message",
@@ -28,6 +31,7 @@ __all__ = [
     "public_key_of",
     "session_message",
     "sign",
+    "transfer_message",
     "verify_receipt",
     "verify_signature",
 ]

@@ -5,7 +5,10 @@ ClientError
 ├── Disconnected      the server is gone: connect again and rejoin
 ├── TopicEnded        the server ended this topic alone: join it again
 ├── NoAnswer          what was waited for did not come in time; a TimeoutError too
-└── LyingServer       what the server told does not hold: do not sign
+├── LyingServer       what the server told does not hold: do not sign
+├── CannotSign        a payment channel does not stand so that this could be signed
+│   └── AlreadySigned     another message was signed with that nonce
+└── BrokenRecord      the file of what was signed is not what was written
 """
 
 from typing import Any
@@ -45,3 +48,29 @@ class NoAnswer(ClientError, TimeoutError):
 
 class LyingServer(ClientError):
     """What the server told does not hold: a digest, a signature, or a sum. Nothing was signed."""
+
+
+class CannotSign(ClientError):
+    """A payment channel does not stand so that this could be signed, as far as it was told. Nothing was signed."""
+
+
+class AlreadySigned(CannotSign):
+    """Another message was signed with this nonce. Nothing was signed.
+
+    The very same message can be had again. For another one the nonce has to be used up first: by sending what was
+    signed, and withdrawing it if need be, or by a proposal of the other party: to reject it takes no signature.
+
+    Args:
+        nonce: The one in question.
+    """
+
+    def __init__(self, nonce: int) -> None:
+        super().__init__(f"another message was signed with nonce {nonce}: only that one can be had again")
+        self.nonce = nonce
+
+
+class BrokenRecord(ClientError):
+    """The file of what was signed is not what was written, or is another channel's. Nothing is signed without it.
+
+    Put the newest backup of the file in its place, or move it away: then what the server tells is where it goes on.
+    """

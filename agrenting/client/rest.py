@@ -45,6 +45,20 @@ class RestClient:
         """
         return await self._ask("GET", path, params=query)
 
+    async def file(self, path: str, media_type: str) -> bytes:
+        """Read something that is a file, such as a receipt or a history, as it is.
+
+        Args:
+            path: Where it is.
+            media_type: As what it is asked for.
+
+        Raises:
+            RefusedByServer: With the code as its reason.
+            NoAnswer: No answer came in time.
+            Disconnected: The server cannot be reached.
+        """
+        return (await self._answer("GET", path, headers={"accept": media_type})).content
+
     async def post(self, path: str, body: dict[str, Any] | None = None, idempotency_key: str | None = None) -> Any:
         """Create or do; the answer's `data`. With an idempotency key it may be repeated safely.
 
@@ -66,7 +80,7 @@ class RestClient:
         """
         return await self._ask("DELETE", path)
 
-    async def _ask(self, method: str, path: str, **options: Any) -> Any:
+    async def _answer(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
             answer = await self._http.request(method, path, **options)
         except httpx.TimeoutException:
@@ -75,6 +89,10 @@ class RestClient:
             raise Disconnected(f"{method} {path}: {str(error) or type(error).__name__}") from error
         if not answer.is_success:
             raise refusal_of_body(answer.status_code, answer.reason_phrase, answer.content)
+        return answer
+
+    async def _ask(self, method: str, path: str, **options: Any) -> Any:
+        answer = await self._answer(method, path, **options)
         if not answer.content:
             return None
         try:

@@ -86,6 +86,14 @@ class Signer:
         )
         return {"challenge": challenge, "signature": sign(self._secret_key, message)}
 
+    def signature(self, message: bytes) -> str:
+        """Sign bytes as they are. Whoever asks has checked what they say, as `ChannelKeeper` does.
+
+        Args:
+            message: In one of the forms of crypto/SIGNING.md, for this signing domain.
+        """
+        return sign(self._secret_key, message)
+
     def offer(self, session: dict[str, Any], *, agent_id: str, amount: int) -> dict[str, Any]:
         """The payload of `offer`.
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 import msgspec
 
 from agrenting.clock import to_ms
-from agrenting.db.transaction import Row, Tx, WriterTx
+from agrenting.db.transaction import Loaded, Row, Tx, WriterTx
 from channels.agents import REPUTATION_MAX_CENTI, Agent, AgentStatus
 from channels.errors import Conflict
 
@@ -45,7 +45,7 @@ def insert(tx: WriterTx, agent: Agent) -> None:
         created_at=to_ms(agent.created_at),
         **_columns(agent),
     )
-    tx.versions["agent", agent.id] = 1
+    tx.loaded["agent", agent.id] = Loaded(1, agent.status)
     index(tx, agent)
 
 

@@ -7,7 +7,7 @@ import msgspec
 
 from agrenting.clock import to_ms
 from agrenting.db import agents, sides, streams
-from agrenting.db.transaction import Row, StaleState, Tx, WriterTx
+from agrenting.db.transaction import Loaded, Row, StaleState, Tx, WriterTx
 from channels.agents import Agent
 from channels.contact_book import Block, Contact, ContactRequest
 from channels.messages import StoredMessage
@@ -65,9 +65,10 @@ def load(tx: Tx, store: str, id_: str) -> Any:
     row = tx.one(f"SELECT state, version FROM {STORES[store].table} WHERE id = :id", id=id_)
     if row is None:
         return None
+    state = decode(store, row)
     if isinstance(tx, WriterTx):
-        tx.versions[store, id_] = row[1]
-    return decode(store, row)
+        tx.loaded[store, id_] = Loaded(row[1], state.status)
+    return state
 
 
 def insert(tx: WriterTx, store: str, id_: str, state: Any) -> None:
@@ -86,7 +87,7 @@ def insert(tx: WriterTx, store: str, id_: str, state: Any) -> None:
         created_at=to_ms(getattr(state, kind.has_created_at)),
         **{name: _column(getattr(state, name)) for name in kind.columns},
     )
-    tx.versions[store, id_] = 1
+    tx.loaded[store, id_] = Loaded(1, state.status)
     if store == "contact":
         sides.index(tx, state)
 
@@ -97,18 +98,20 @@ def save(tx: WriterTx, store: str, id_: str, state: Any) -> None:
     Raises:
         StaleState: Somebody has changed it since.
     """
-    before = tx.versions[store, id_]
+    before = tx.loaded[store, id_]
+    # Naming a column writes every index that it stands in anew, also where its value stays: mostly it does.
+    status = "" if state.status == before.status else ", status = :status"
     changed = tx.run(
-        f"UPDATE {STORES[store].table} SET state = :state, status = :status, version = version + 1"
+        f"UPDATE {STORES[store].table} SET state = :state{status}, version = version + 1"
         " WHERE id = :id AND version = :before",
         id=id_,
         state=_encode(state),
         status=state.status,
-        before=before,
+        before=before.version,
     )
     if changed != 1:
         raise StaleState
-    tx.versions[store, id_] = before + 1
+    tx.loaded[store, id_] = Loaded(before.version + 1, state.status)
     if store == "agent":
         agents.index(tx, state)
     elif store == "contact":

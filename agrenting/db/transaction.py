@@ -6,7 +6,7 @@ query. Rows are tuples.
 
 import sqlite3
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import Connection
 
@@ -15,6 +15,13 @@ Row = tuple[Any, ...]
 
 class StaleState(Exception):
     """A conditional save found another version than the one decided on; the unit is run again on fresh state."""
+
+
+class Loaded(NamedTuple):
+    """A state as a unit has loaded it: what its saves are conditional on, and where it stood."""
+
+    version: int
+    status: str
 
 
 class Tx(Protocol):
@@ -40,7 +47,7 @@ class Tx(Protocol):
 class WriterTx:
     """One unit's part of the writing batch: a savepoint, begun at its first change."""
 
-    __slots__ = ("_connection", "_has_savepoint", "_undo", "memory", "versions")
+    __slots__ = ("_connection", "_has_savepoint", "_undo", "loaded", "memory")
 
     def __init__(self, connection: sqlite3.Connection, memory: dict[str, Any]) -> None:
         self._connection = connection
@@ -48,8 +55,8 @@ class WriterTx:
         """What the writer keeps between transactions; who puts something in undoes it on a rollback."""
         self._has_savepoint = False
         self._undo: list[Callable[[], None]] = []
-        self.versions: dict[tuple[str, str], int] = {}
-        """The version of each state that this unit has loaded: what its saves are conditional on."""
+        self.loaded: dict[tuple[str, str], Loaded] = {}
+        """Each state that this unit has loaded, by its store and its id."""
 
     def one(self, sql: str, **values: Any) -> Row | None:
         """The first row, or None."""
@@ -89,11 +96,10 @@ class WriterTx:
 class ReaderTx:
     """A reading transaction on a connection of the pool: one snapshot for all its questions."""
 
-    __slots__ = ("_connection", "versions")
+    __slots__ = ("_connection",)
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self.versions: dict[tuple[str, str], int] = {}
 
     def one(self, sql: str, **values: Any) -> Row | None:
         """The first row, or None."""

@@ -27,7 +27,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     """What an agent is started with.
 
     Args:
-        role: `client`, `provider` or `rival`; names its receipts.
+        role: `client`, `provider`, `rival` or `stranger`; names its receipts.
         url: The server.
         agent_id, api_key, secret_key: Who it is; the secret key is the seed in base64.
         signing_domain: The deployment's, as the agent's author knows it.
@@ -35,6 +35,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         owner: The handle of its owner.
         admits_up_to: What an offer or a task of whoever asks for contact may cost, in minor units; None: its owner
             answers.
+        look_up_price: What a word costs that is looked up, in minor units.
         receipts: The folder where it keeps its receipts.
         verbose: Tell every frame.
         once: One deal only.
@@ -50,25 +51,34 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     exponent: int
     owner: str
     admits_up_to: int | None
+    look_up_price: int
     receipts: str
     verbose: bool
     once: bool
 
 
+class Payment(msgspec.Struct, frozen=True, kw_only=True):
+    """What was paid over a payment channel that is closed; minor units."""
+
+    channel_id: str
+    amount: int
+
+
 class Deal(msgspec.Struct, frozen=True, kw_only=True):
-    """A deal that is done; `price` and `fee` in minor units."""
+    """A deal that is done, with its follow-ups; `price` and `fee` in minor units."""
 
     session_id: str
     task_id: str
     price: int
     fee: int
+    payment: Payment
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """A receipt that lies in a file."""
+    """What proves something offline, in files; `of`: the id of what it proves."""
 
-    session_id: str
-    path: str
+    of: str
+    paths: tuple[str, ...]
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -82,6 +92,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         begins_deal: A deal begins with this step.
         receipt: It keeps a receipt.
         deal: A deal is done.
+        payment: A channel is closed that belongs to no deal.
         failure: Why it gives up.
     """
 
@@ -93,6 +104,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     begins_deal: bool = False
     receipt: Receipt | None = None
     deal: Deal | None = None
+    payment: Payment | None = None
     failure: str = ""
 
 
@@ -143,7 +155,7 @@ class Agent:
         tell(
             Told(
                 step="keeps its receipt of the agreement, signed by both agents and the platform",
-                receipt=Receipt(session_id=session_id, path=str(path)),
+                receipt=Receipt(of=session_id, paths=(str(path),)),
             )
         )
 

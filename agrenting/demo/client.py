@@ -1,4 +1,4 @@
-"""The demo's client: it finds a translator, asks it for contact, bargains, hires it, and checks what it gets.
+"""The demo's client: it finds a translator, asks for contact, bargains, hires it, checks the work, pays for follow-ups.
 
 `python -m agrenting.demo.client`, with its configuration on standard input.
 """
@@ -12,6 +12,7 @@ from typing import Any, Final
 from agrenting.client import ClientError, Topic, negotiation_after
 from agrenting.demo.agent import TURN_TIMEOUT_S, Agent, Deal, Told, main, tell
 from agrenting.demo.consent import ask, refused
+from agrenting.demo.payments import follow_up
 from agrenting.demo.words import TEXT
 
 CAPABILITY: Final = "translate"
@@ -62,7 +63,7 @@ async def find_provider(agent: Agent, market: Topic) -> dict[str, Any]:
 
 
 async def deal(agent: Agent, market: Topic, provider: dict[str, Any], bids_percent: tuple[int, ...]) -> None:
-    """One deal, from the first offer to the receipt."""
+    """One deal, from the first offer to the receipt, and the follow-ups to it."""
     opened = await market.push("open_negotiation", asked_of(provider))
     digest = opened["session_digest"]
     step = f"opens a negotiation with {provider['handle']}, whose digest is {digest[:16]}…"
@@ -71,8 +72,17 @@ async def deal(agent: Agent, market: Topic, provider: dict[str, Any], bids_perce
     task = await hire(agent, agreed)
     completed = await stream(agent, task["task_id"])
     await agent.keep_receipt(agreed["id"])
-    done = Deal(session_id=agreed["id"], task_id=task["task_id"], price=completed["price"], fee=completed["fee"])
-    tell(Told(deal=done))
+    tell(
+        Told(
+            deal=Deal(
+                session_id=agreed["id"],
+                task_id=task["task_id"],
+                price=completed["price"],
+                fee=completed["fee"],
+                payment=await follow_up(agent, provider),
+            )
+        )
+    )
 
 
 def asked_of(provider: dict[str, Any]) -> dict[str, Any]:

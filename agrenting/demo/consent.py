@@ -7,7 +7,7 @@ from agrenting.client import ClientError, RefusedByServer, Topic
 from agrenting.demo.agent import TURN_TIMEOUT_S, Agent, Told, tell
 
 MESSAGE: Final = "May I send you short texts?"
-KINDS: Final = ("negotiation", "task")
+KINDS: Final = ("negotiation", "task", "payment_channel")
 """What is approved in the demo, by agents and by owners alike."""
 
 
@@ -65,7 +65,7 @@ def policy(agent: Agent) -> str:
     configuration = agent.configuration
     if configuration.admits_up_to is None:
         return f"{configuration.owner}, its owner, decides who may hire it"
-    return f"its policy: whoever asks may negotiate and give tasks, up to {agent.money(configuration.admits_up_to)}"
+    return f"its policy: whoever asks may do business, up to {agent.money(configuration.admits_up_to)}"
 
 
 async def _consider(agent: Agent, request: dict[str, Any]) -> None:

@@ -16,6 +16,9 @@ REST_TIMEOUT_S: Final = 30.0
 EXPONENT_MAX: Final = 12
 """With a finer currency than this, amounts in whole units of it would pass what one price may be."""
 
+LOOK_UPS: Final = 4
+"""How many words are looked up for one whole unit of the currency."""
+
 
 class DemoFailed(Exception):
     """The story did not come to its end; the sentence says where it broke."""
@@ -137,6 +140,8 @@ class Desk:
         self.meta: dict[str, Any] = self._rest.get("/meta")
         self.unit: int = 10 ** min(self.meta["exponent"], EXPONENT_MAX)
         """Minor units in what amounts are counted in here: a whole unit of the currency."""
+        self.look_up_price = max(1, self.unit // LOOK_UPS)  # Rounds down, and is never nothing.
+        """What a word costs, in minor units."""
 
     def __enter__(self) -> Self:
         """Nothing more to open."""
@@ -177,13 +182,12 @@ class Desk:
         self._rest.post("/admin/deposits", {"agent_id": account.id, "amount": amount})
 
     def ledger(self, *accounts: Account) -> dict[str, int]:
-        """Who has how much, in minor units, and the sum over all accounts, which is 0."""
-        amounts: dict[str, int] = {}
-        for account in accounts:
-            balance = account.rest.get("/ledger/balance")
-            amounts |= {account.handle: balance["available"], f"{account.handle} in escrow": balance["escrow"]}
+        """Where all money is, in minor units: with these agents, held, or gone; and the sum over all accounts: 0."""
+        amounts = {account.handle: account.rest.get("/ledger/balance")["available"] for account in accounts}
         books = self._rest.get("/admin/ledger")
-        return amounts | {"fees": books["fees"], "outside": books["external"], "sum over all accounts": books["sum"]}
+        named = {"held in tasks": "escrow", "locked in channels": "channels", "fees": "fees", "outside": "external"}
+        places = {name: books[place] for name, place in named.items()}
+        return amounts | places | {"sum over all accounts": books["sum"]}
 
     def _open(self, key: str) -> Rest:
         rest = Rest(self.url, key)

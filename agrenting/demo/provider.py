@@ -1,15 +1,18 @@
-"""The demo's provider, and its rival: they are asked for contact, wait for work, bargain for it, and do it.
+"""The demo's provider, and its rival: they are asked for contact, wait for work, bargain for it, do it, and are paid.
 
 `python -m agrenting.demo.provider`, with its configuration on standard input.
 """
 
 import asyncio
 import base64
+from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any, Final
 
 from agrenting.client import ClientError, Topic, negotiation_after
 from agrenting.demo.agent import TURN_TIMEOUT_S, Agent, Told, main, tell
 from agrenting.demo.consent import answer_all, policy
+from agrenting.demo.payments import LOOK_UP, Payee
 from agrenting.demo.words import count_words, translate
 from crypto import StreamChecksum
 
@@ -24,16 +27,21 @@ class BadInput(ClientError):
 async def work(agent: Agent) -> None:
     """Be present, hear of contact requests, and of negotiations and tasks in the mailbox, until asked to leave."""
     market = await agent.socket.join("agents:discovery")
-    await market.push("announce", {"capabilities": ["translate"]})
+    await market.push("announce", {"capabilities": ["translate", LOOK_UP]})
     contacts = await agent.socket.join(f"agent_contacts:{agent.id}")
     mailbox = await agent.socket.join(f"messages:{agent.id}")
-    tell(Told(step=f"is online and announces translate; {policy(agent)}", is_ready=True))
-    see_to = {"negotiation": bargain, "task_handoff": do_task}
+    tell(Told(step=f"is online and announces translate and {LOOK_UP}; {policy(agent)}", is_ready=True))
+    payee = Payee(agent)
+    see_to: dict[str, Callable[[dict[str, Any]], Coroutine[Any, Any, None]]] = {
+        "negotiation": partial(bargain, agent),
+        "task_handoff": partial(do_task, agent, payee),
+        "payment_channel": payee.be_paid,
+    }
     async with asyncio.TaskGroup() as serving:
         serving.create_task(answer_all(agent, contacts, market))
         while (message := await agent.unless_stopped(mailbox.expect("new_message", None))) is not None:
             if message["type"] in see_to:
-                serving.create_task(see_to[message["type"]](agent, message["payload"]))
+                serving.create_task(see_to[message["type"]](message["payload"]))
             await mailbox.push("acknowledge", {"message_id": message["id"]})
 
 
@@ -59,14 +67,17 @@ async def bargain(agent: Agent, announced: dict[str, Any]) -> None:
         await agent.keep_receipt(session["id"])
 
 
-async def do_task(agent: Agent, announced: dict[str, Any]) -> None:
-    """Translate each chunk as it comes, then say how much it was.
+async def do_task(agent: Agent, payee: Payee, announced: dict[str, Any]) -> None:
+    """Look a word up; or translate each chunk as it comes, then say how much it was.
 
     Raises:
         BadInput: The checksum does not fit what came.
     """
     topic = await agent.socket.join(f"task:{announced['task_id']}")
     task: dict[str, Any] = topic.state
+    if task["capability"] == LOOK_UP:
+        await payee.look_up(topic, task)
+        return
     translator = Translator(agent, topic)
     tell(Told(step=f"starts the task: {agent.money(task['price'])} are held for it"))
     await topic.push("progress", {"percent": 0, "message": "reading"})

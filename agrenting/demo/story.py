@@ -1,4 +1,4 @@
-"""The demo's parent: it starts a server and three agents, shows what they do, and looks at the books.
+"""The demo's parent: it starts a server and four agents, shows what they do, and looks at the books.
 
 It uses what anybody could: the command line, REST with the operator's and the owners' keys, and the agents' own public
 interfaces.
@@ -21,10 +21,12 @@ from typing import Any, Final
 import msgspec
 
 from agrenting.config import Settings
-from agrenting.demo.agent import Configuration, Deal, Told
+from agrenting.demo.agent import Configuration, Deal, Payment, Told
 from agrenting.demo.children import Child, Inbox, Line, environment
 from agrenting.demo.consent import KINDS
 from agrenting.demo.desk import Account, DemoFailed, Desk
+from agrenting.demo.payments import DEPOSIT_LOOK_UPS, LOOK_UP
+from agrenting.demo.proofs import Expected, Proofs
 from agrenting.demo.show import Show
 from crypto import format_public_key, format_secret_key, public_key_of
 
@@ -37,11 +39,11 @@ LIST_PRICE, DEPOSIT, LOW = 10, 30, 15
 RIVALS_PRICE, RIVALS_LIMIT, OWNERS_LIMIT = 9, 5, 15
 """Likewise: what the rival asks, and up to what its policy, and the provider's owner, let a new contact go."""
 
-PROGRAMS: Final = {"client": "client", "provider": "provider", "rival": "provider"}
-"""What the agents of each role run."""
+FREE: Final = {"name": LOOK_UP, "price": 0}
+"""As a task it costs nothing: it is paid over a channel."""
 
-ROLES: Final = ("client", "provider")
-"""Who keeps receipts."""
+PROGRAMS: Final = {"client": "client", "provider": "provider", "rival": "provider", "stranger": "stranger"}
+"""What the agents of each role run."""
 
 STRANGERS_MESSAGE: Final = "Just trust me."
 OPERATOR_KEY: Final = re.compile(r"operator's key.*: (\S+)$")
@@ -59,7 +61,7 @@ class Cast(msgspec.Struct, frozen=True, kw_only=True):
         client: Looks for a translator.
         provider: Leaves it to its owner who may hire it. It gets the job.
         rival: Is cheaper, and lets others hire it by a policy that is too narrow for the job.
-        stranger: Whom the provider's owner does not want.
+        stranger: Whom the provider's owner does not want. It goes to the rival, and tries to cheat it.
     """
 
     client: Account
@@ -85,8 +87,9 @@ class Demo:
         self.inbox = inbox
         self.once = once
         self.deals: list[Deal] = []
-        self._unverified: list[Deal] = []
-        self._receipts: dict[str, list[str]] = {}
+        self._cheats: list[Payment] = []
+        self._proofs = Proofs(lambda text: show.step("market", text))
+        self._keys: dict[str, dict[str, str]] = {}
         self._suffix = "" if is_new else f"-{secrets.token_hex(4)}"
         self._deposited = 0
         self._begun = 0
@@ -120,7 +123,7 @@ class Demo:
         desk = stack.enter_context(self._open())
         cast = self._enrol(desk)
         client, provider = cast.client, cast.provider
-        before = self._ledger("The ledger before", desk, client, provider)
+        before = self._ledger("The ledger before", desk, cast)
         self.show.title("Consent: they are strangers, and ask first")
         offering = [
             self._employ(stack, desk, "provider", provider),
@@ -132,27 +135,36 @@ class Demo:
         self._keep_out(cast.stranger, provider)
         hiring = self._employ(stack, desk, "client", client)
         self._let_in(desk, client, provider)
-        keys = _key_options(desk, client, provider)
+        cheating = self._trade(stack, desk, cast)
+        self._is_closing = True
+        for child in (hiring, *cheating):
+            self._dismiss(child)
+        self._proofs.verify()
+        while self._proofs.are_missing:
+            self._hear()
+            self._proofs.verify()
+        for child in offering:
+            self._dismiss(child)
+        after = self._ledger("The ledger after", desk, cast)
+        self._require_balance(before, after, cast)
+
+    def _trade(self, stack: ExitStack, desk: Desk, cast: Cast) -> list[Child]:
+        """Listen to the deals, and let the stranger in after the first one, until that is all; the stranger's child."""
+        cheating: list[Child] = []
         try:
-            while not (self.once and self.deals and not self._unverified):
+            while not (self.once and self._cheats and not self._proofs.are_missing):
                 if self._hear().deal is not None:
-                    self._top_up(desk, client)
-                self._verify(keys)
+                    self._top_up(desk, cast.client)
+                self._proofs.verify()
+                if self.deals and not cheating and not self._proofs.are_missing:
+                    self.show.title("Mallory tries to cheat")
+                    cheating.append(self._employ(stack, desk, "stranger", cast.stranger))
         except Stopped:
             if self.once:
                 raise
             self.show.text("")
             self.show.step("market", "closes once the deal at hand is done")
-        self._is_closing = True
-        self._dismiss(hiring)
-        self._verify(keys)
-        while self._unverified:
-            self._hear()
-            self._verify(keys)
-        for child in offering:
-            self._dismiss(child)
-        after = self._ledger("The ledger after", desk, client, provider)
-        self._require_balance(before, after, client, provider)
+        return cheating
 
     # People and processes.
 
@@ -173,7 +185,7 @@ class Demo:
         suffix = self._suffix
         prices = {"provider": LIST_PRICE * desk.unit, "rival": RIVALS_PRICE * desk.unit}
         offered = {
-            role: {"capabilities": [{"name": "translate", "price": price}], "tags": ["language"]}
+            role: {"capabilities": [{"name": "translate", "price": price}, FREE], "tags": ["language"]}
             for role, price in prices.items()
         }
         cast = Cast(
@@ -185,6 +197,12 @@ class Demo:
         agents = ", ".join(account.handle for account in (cast.client, cast.provider, cast.rival, cast.stranger))
         self.show.step("market", f"has four agents of four owners: {agents}")
         self._top_up(desk, cast.client)
+        self._deposit(desk, cast.stranger, DEPOSIT_LOOK_UPS * desk.look_up_price)
+        self._keys = {
+            "agreement": _public_keys(desk, client=cast.client, provider=cast.provider),
+            "channel": _public_keys(desk, opener=cast.client, counterparty=cast.provider),
+            "cheat": _public_keys(desk, opener=cast.stranger, counterparty=cast.rival),
+        }
         return cast
 
     def _keep_out(self, stranger: Account, provider: Account) -> None:
@@ -208,7 +226,7 @@ class Demo:
         """The provider's owner lets the client hire it, once it has asked."""
         request_id, most = self._left_to_owner(client, provider), OWNERS_LIMIT * desk.unit
         provider.owner.approve(request_id, kinds=KINDS, max_price=most)
-        scope = f"{' and '.join(KINDS)}, up to {desk.money(most)}"
+        scope = f"{', '.join(KINDS)}, up to {desk.money(most)}"
         self.show.step("owner", f"{provider.owner.handle} approves {client.handle} by REST: {scope}")
 
     def _left_to_owner(self, requester: Account, provider: Account) -> str:
@@ -238,6 +256,7 @@ class Demo:
             exponent=desk.meta["exponent"],
             owner=account.owner.handle,
             admits_up_to=admits_up_to,
+            look_up_price=desk.look_up_price,
             receipts=str(self._receipts_folder),
             verbose=self.show.verbose,
             once=self.once,
@@ -293,53 +312,59 @@ class Demo:
         if told.failure:
             raise DemoFailed(f"the {name} gave up: {told.failure}")
         if told.receipt is not None:
-            self._receipts.setdefault(told.receipt.session_id, []).append(told.receipt.path)
+            self._proofs.keep(told.receipt)
         if told.deal is not None:
             self.deals.append(told.deal)
-            self._unverified.append(told.deal)
+            self._expect(told.deal.session_id, "both receipts of the agreement", "agreement")
+            self._expect(told.deal.payment.channel_id, "both receipts and histories of the channel", "channel")
+        if told.payment is not None:
+            self._cheats.append(told.payment)
+            self._expect(told.payment.channel_id, "both receipts and histories of the cheat's channel", "cheat")
         return told
+
+    def _expect(self, of: str, proves: str, signed_by: str) -> None:
+        self._proofs.expect(Expected(of=of, proves=proves, keys=self._keys[signed_by]))
 
     # Money and proofs.
 
+    @property
+    def _paid(self) -> int:
+        """What the client has paid so far, in deals and over channels."""
+        return sum(deal.price + deal.payment.amount for deal in self.deals)
+
     def _top_up(self, desk: Desk, client: Account) -> None:
         """Give the client money where it runs low, so that the market can go on."""
-        left = self._deposited - sum(deal.price for deal in self.deals)
-        if left >= LOW * desk.unit:
+        if self._deposited - self._paid >= LOW * desk.unit:
             return
-        amount = DEPOSIT * desk.unit
-        desk.deposit(client, amount)
-        self._deposited += amount
-        self.show.step("market", f"the operator deposits {desk.money(amount)} for {client.handle}")
+        self._deposit(desk, client, DEPOSIT * desk.unit)
+        self._deposited += DEPOSIT * desk.unit
 
-    def _ledger(self, title: str, desk: Desk, *accounts: Account) -> dict[str, int]:
-        amounts = desk.ledger(*accounts)
+    def _deposit(self, desk: Desk, account: Account, amount: int) -> None:
+        desk.deposit(account, amount)
+        self.show.step("market", f"the operator deposits {desk.money(amount)} for {account.handle}")
+
+    def _ledger(self, title: str, desk: Desk, cast: Cast) -> dict[str, int]:
+        amounts = desk.ledger(cast.client, cast.provider, cast.rival, cast.stranger)
         self.show.table(title, [(name, desk.money(amount)) for name, amount in amounts.items()])
         return amounts
 
-    def _require_balance(
-        self, before: dict[str, int], after: dict[str, int], client: Account, provider: Account
-    ) -> None:
-        """Refuse books that are not, to the minor unit, what the deals make of them."""
-        paid, fees = sum(deal.price for deal in self.deals), sum(deal.fee for deal in self.deals)
+    def _require_balance(self, before: dict[str, int], after: dict[str, int], cast: Cast) -> None:
+        """Refuse books that are not, to the minor unit, what deals and payments make of them."""
+        fees, paid = sum(deal.fee for deal in self.deals), self._paid
+        cheats_paid = sum(payment.amount for payment in self._cheats)
+        client = cast.client.handle
         expected = before | {
-            client.handle: self._deposited - paid,
-            provider.handle: paid - fees,
+            client: self._deposited - paid,
+            cast.provider.handle: paid - fees,
+            cast.rival.handle: cheats_paid,
+            cast.stranger.handle: before[cast.stranger.handle] - cheats_paid,
             "fees": before["fees"] + fees,
-            "outside": before["outside"] - (self._deposited - before[client.handle]),
+            "outside": before["outside"] - (self._deposited - before[client]),
             "sum over all accounts": 0,
         }
         wrong = [f"{name}: {after[name]}, not {expected[name]}" for name in expected if after[name] != expected[name]]
         if wrong:
             raise DemoFailed(f"the books do not balance, in minor units: {'; '.join(wrong)}")
-
-    def _verify(self, keys: list[str]) -> None:
-        """Verify the receipts of every deal that both agents keep one of, offline, with the three public keys."""
-        for deal in [deal for deal in self._unverified if len(self._receipts.get(deal.session_id, ())) == len(ROLES)]:
-            verified = self._command("verify", *self._receipts.pop(deal.session_id), *keys)
-            if not verified["ok"]:
-                raise DemoFailed(f"the receipts do not verify: {verified}")
-            self._unverified.remove(deal)
-            self.show.step("market", "both receipts verify offline, with public keys alone (agrenting verify)")
 
     def _examine(self) -> None:
         books = self._command("doctor")
@@ -373,14 +398,10 @@ class Demo:
             raise DemoFailed(f"agrenting {arguments[0]} failed: {done.stderr.strip()}") from None
 
 
-def _key_options(desk: Desk, client: Account, provider: Account) -> list[str]:
-    """The keys that a receipt has to be signed with, as options of `agrenting verify`."""
-    keys = {
-        "platform": desk.meta["platform"]["public_key"],
-        "client": format_public_key(public_key_of(client.seed)),
-        "provider": format_public_key(public_key_of(provider.seed)),
-    }
-    return [part for party, key in keys.items() for part in (f"--{party}-key", key)]
+def _public_keys(desk: Desk, **parties: Account) -> dict[str, str]:
+    """The keys that something has to be signed with, by who has which part in it."""
+    keys = {party: format_public_key(public_key_of(account.seed)) for party, account in parties.items()}
+    return {"platform": desk.meta["platform"]["public_key"], **keys}
 
 
 @contextmanager

@@ -302,9 +302,9 @@ async def test_a_backup_is_consistent_while_serving_and_a_restore_refuses_to_ove
     assert restored.json("doctor")["ok"]
     assert restored.fails("restore", str(copy)) == "failed"
     async with marketplace(tmp_path / "restored") as market:
-        assert market.server.engine.market.restored_at is not None
+        assert len(market.server.engine.market.restores) == 1
     async with marketplace(shell.folder) as market:
-        assert market.server.engine.market.restored_at is None
+        assert market.server.engine.market.restores == ()
 
 
 @pytest.mark.parametrize("content", [b"", b"no database at all" * 100])

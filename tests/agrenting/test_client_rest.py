@@ -77,6 +77,18 @@ async def test_reading_gives_the_data_and_sends_key_and_query(counter: Counter) 
     assert KEY not in repr(alice)
 
 
+async def test_a_file_is_read_as_it_is_and_asked_for_by_its_kind(counter: Counter) -> None:
+    counter.body = b'{"line": 1}\n{"line": 2}\n'
+
+    async with RestClient(counter.url, KEY) as alice:
+        assert await alice.file("/payment-channels/1/history", "application/jsonl") == counter.body
+        counter.status, counter.body = 404, b""
+        with pytest.raises(RefusedByServer, match="404"):
+            await alice.file("/payment-channels/2/history", "application/jsonl")
+
+    assert {asked.headers["accept"] for asked in counter.asked} == {"application/jsonl"}
+
+
 async def test_creating_sends_body_and_idempotency_key(counter: Counter) -> None:
     async with RestClient(f"{counter.url}/", KEY) as alice:
         await alice.post("/tasks", {"capability": "translate"}, idempotency_key="once")

@@ -4,12 +4,26 @@ import re
 import sys
 from pathlib import Path
 from queue import SimpleQueue
+from types import SimpleNamespace
+from typing import Any, cast
 
+import msgspec
 import pytest
 
+from agrenting.client import Signer, Topic
+from agrenting.demo.agent import Agent, Receipt
 from agrenting.demo.children import Child, Line
+from agrenting.demo.desk import DemoFailed
+from agrenting.demo.payments import Payee
+from agrenting.demo.proofs import Expected, Proofs
 from agrenting.demo.show import Show, major
 from agrenting.demo.words import GERMAN, TEXT, count_words, translate
+from tests import paying
+from tests.channels.payment_stage import Stage
+from tests.channels.roles import ALICE, BOB, MARKET, as_told
+from tests.crypto import roles
+from tests.crypto.bargains import platform_signs
+from tests.crypto.payments import Story
 
 
 @pytest.mark.parametrize(
@@ -154,3 +168,101 @@ def test_a_child_that_does_not_want_to_stop_is_made_to(tmp_path: Path, monkeypat
     started.stop()
 
     assert started.fate() == "killed by SIGKILL"
+
+
+# Proofs, and what is owed.
+
+
+def proofs_of(receipts: dict[str, bytes], folder: Path) -> tuple[Proofs, list[str]]:
+    """Both parties' proofs of the channel, as files with this content, and what is told of them."""
+    told: list[str] = []
+    proofs = Proofs(told.append)
+    proofs.expect(Expected(of="c-1", proves="both receipts", keys={}))
+    for name, content in receipts.items():
+        proofs.verify()
+        (folder / name).write_bytes(content)
+        proofs.keep(Receipt(of="c-1", paths=(str(folder / name),)))
+    return proofs, told
+
+
+class BobsProgram:
+    """What the demo gives an agent, and a topic, with the market's own rules behind them: Alice pays, and closes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.id = BOB.id
+        self.signer = Signer(BOB.secret_key, MARKET.signing_domain)
+        self.configuration = SimpleNamespace(look_up_price=10, receipts=str(folder), role="provider")
+        self.stage = Stage(counter_deposit=None)
+        self.pushed: list[str] = []
+        self.socket = self.rest = self
+        self.state: dict[str, Any] = {}
+
+    async def join(self, _topic: str, payload: dict[str, Any]) -> "BobsProgram":
+        self.state = self.stage.send(BOB, "join", **payload)
+        return self
+
+    async def push(self, event: str, payload: dict[str, Any]) -> dict[str, Any]:
+        self.pushed.append(event)
+        return {} if event == "complete" else self.stage.send(BOB, event, **payload)
+
+    async def next_event(self, _timeout_s: float) -> tuple[str, dict[str, Any]]:
+        """What Alice does next, as Bob is told of it."""
+        channel = self.stage.snapshot
+        if channel["last_nonce"] == 0:
+            payload = paying.proposal(channel, ALICE.secret_key, from_agent_id=ALICE.id, amount=10)
+            self.stage.send(ALICE, "propose_transfer", **payload)
+        else:
+            self.stage.send(ALICE, "close", **paying.close(channel, ALICE.secret_key, BOB.secret_key))
+        told = self.stage.told[-1]
+        return told.event, as_told(told.payload)
+
+    async def leave(self) -> None:
+        """Nothing is left behind."""
+
+    async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        return self.stage.send(BOB, path.rpartition("/")[2], **body)
+
+    async def get(self, path: str) -> dict[str, Any]:
+        return {"path": path}
+
+    async def file(self, path: str, media_type: str) -> bytes:
+        return f"{path} {media_type}".encode()
+
+    def money(self, amount: int) -> str:
+        return str(amount)
+
+
+async def test_what_is_paid_for_nothing_is_rejected(tmp_path: Path) -> None:
+    bob = BobsProgram(tmp_path)
+    payee = Payee(cast("Agent", bob))
+    word = {"task_id": "t-1", "client_agent_id": ALICE.id, "input": {"word": "bread"}}
+    channel = bob.stage.channel
+
+    await payee.look_up(cast("Topic", bob), word)
+    await payee.be_paid({"channel_id": channel.id, "topic": channel.topic, "agent_a_handle": "alice/bot"})
+
+    assert bob.pushed == ["complete", "reject_transfer"]
+    assert [step.details["text"] for step in bob.stage.steps if step.nonce] == ["this is not what is owed"]
+    history = tmp_path / f"provider-{channel.id}.jsonl"
+    assert history.read_text("utf-8") == f"/payment-channels/{channel.id}/history application/jsonl"
+
+
+def test_what_two_have_kept_is_verified_once_both_have(tmp_path: Path) -> None:
+    story = Story().opened().accepted().transfer(roles.ALICE, 5).closed("joint_close")
+    receipt = msgspec.json.encode(platform_signs(story.receipt()))
+
+    proofs, told = proofs_of({"a.json": receipt}, tmp_path)
+    proofs.verify()
+    assert (proofs.are_missing, told) == (True, [])
+
+    proofs, told = proofs_of({"a.json": receipt, "b.json": receipt}, tmp_path)
+    proofs.verify()
+    assert not proofs.are_missing
+    assert told == ["both receipts verify offline, with public keys alone (agrenting verify)"]
+
+
+def test_what_does_not_verify_fails_the_demo(tmp_path: Path) -> None:
+    proofs, _ = proofs_of({"a.json": b"{}", "b.json": b"[]"}, tmp_path)
+
+    with pytest.raises(DemoFailed, match=r"both receipts do not verify: .*a\.json: BAD"):
+        proofs.verify()

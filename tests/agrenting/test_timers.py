@@ -89,7 +89,7 @@ async def require_all_ended(market: Marketplace) -> None:
     assert await statuses(market, "tasks") == {"failed": 6, "completed": 1}
     held = await require_balanced(market)
     assert held == {
-        "agents": DEPOSIT - FEE, "escrow": 0, "fees": FEE, "external": -DEPOSIT, "sum": 0,
+        "agents": DEPOSIT - FEE, "escrow": 0, "channels": 0, "fees": FEE, "external": -DEPOSIT, "sum": 0,
     }  # fmt: skip
     left = await market.server.database.read(lambda tx: tx.all("SELECT topic, kind FROM timers"))
     assert left == []

@@ -4,7 +4,7 @@ The notary notes what is signed while it is signed. The witness says what each e
 the specification alone; it knows neither steps nor ledger nor the functions under test.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -119,6 +119,7 @@ class Witness:
         self.dispute: tuple[str, datetime] | None = None
         self.disputes_used: set[str] = set()
         self.is_frozen = False
+        self.lost_nonce = 0
         self.is_revoked = False
         self.finals: tuple[int, int] | None = None
 
@@ -126,7 +127,7 @@ class Witness:
 
     @property
     def last_nonce(self) -> int:
-        return len(self.nonces)
+        return max(len(self.nonces), self.lost_nonce)
 
     @property
     def total(self) -> int:
@@ -258,14 +259,18 @@ class Witness:
         return self.status in LIVE and not self.is_online and bool(self._follow(chain))
 
     def join(self, deed: Deed, signatures: tuple[str, str]) -> bool:
-        """With `known`, of a doubly signed transfer; an online channel freezes if the server never had it."""
-        if self.finals is not None or self.is_frozen or not self.is_online or deed.channel_id != self.channel_id:
+        """With `known`, of a doubly signed transfer; an online channel freezes if the server never had it.
+
+        The nonces up to it count as used.
+        """
+        is_told = self.is_frozen and deed.nonce <= self.last_nonce
+        if self.finals is not None or is_told or not self.is_online or deed.channel_id != self.channel_id:
             return False
         had = [*self.nonces, *([] if self.proposal is None else [self.proposal])]
         if deed in had or not all(map(self.notary.has_signed, PLAYERS, (deed, deed), signatures)):
             return False
         self._void()
-        self.is_frozen = True
+        self.is_frozen, self.lost_nonce, self.requests = True, deed.nonce, {}
         return True
 
     # What others do
@@ -278,7 +283,7 @@ class Witness:
         if self.finals is not None:
             return False
         if self.status == "pending":
-            return self._end("declined", self.balances)
+            return not self.is_frozen and self._end("declined", self.balances)
         was = self.is_revoked
         self._void()
         self.is_revoked = True
@@ -348,3 +353,41 @@ class Witness:
         for agent_id, final in zip(PLAYERS, finals, strict=True):
             self.purses[agent_id] += final
         return True
+
+
+def effects(witness: Witness, who: Player, sent: Json) -> dict[str, Callable[[], bool]]:
+    """What a witness says to each event of a party, by the payload that was sent."""
+    return {
+        "accept": lambda: witness.accept(who, sent["deposit"]),
+        "decline": lambda: witness.decline(who),
+        "cancel": lambda: witness.cancel(who),
+        "deposit": lambda: witness.deposit(who, sent["amount"]),
+        "propose_transfer": lambda: witness.propose(who, **sent),
+        "acknowledge_transfer": lambda: witness.acknowledge(who, **sent),
+        "reject_transfer": lambda: witness.reject(sent["nonce"]),
+        "close_request": lambda: witness.close_request(who, _finals(sent), sent["signature"]),
+        "close": lambda: witness.close(_finals(sent), (sent["signature_a"], sent["signature_b"])),
+        "force_close": witness.force_close,
+        "dispute": lambda: witness.open_dispute(who, (sent["evidence"] or {}).get("transfers")),
+        "withdraw_dispute": lambda: witness.withdraw_dispute(who),
+        "submit_transfers": lambda: witness.submit(sent["transfers"]),
+        "join": lambda: _is_news(witness, sent["known"]),
+    }
+
+
+def _finals(sent: Json) -> tuple[int, int]:
+    return sent["final_balance_a"], sent["final_balance_b"]
+
+
+def _is_news(witness: Witness, state: Json | None) -> bool:
+    if state is None:
+        return False
+    deed = Deed(
+        channel_id=witness.channel_id,
+        nonce=state["nonce"],
+        balances=(state["balance_a"], state["balance_b"]),
+        payer=state["from_agent_id"],
+        amount=state["amount"],
+        task_id=state["task_id"],
+    )
+    return witness.join(deed, (state["signature_a"], state["signature_b"]))

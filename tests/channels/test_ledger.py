@@ -8,17 +8,20 @@ from channels.ledger import (
     Entry,
     Posting,
     available,
+    channel_lock,
     deposit,
     escrow,
     fee_of,
     hold,
+    lock,
     move,
     payout,
     refund,
     release,
+    unlock,
 )
 
-TASK, ALICE, BOB = "t1", "alice", "bob"
+TASK, CHANNEL, ALICE, BOB = "t1", "c1", "alice", "bob"
 PRICES = st.integers(min_value=0, max_value=10**15)
 RATES = st.integers(min_value=0, max_value=10_000)
 
@@ -124,4 +127,51 @@ def test_after_a_task_the_escrow_is_empty_and_the_price_is_where_it_belongs(
     after = sums(*hold(task_id=TASK, client_agent_id=ALICE, price=price), *ended)
 
     expected = {available(ALICE): -price, available(BOB): price - fee, FEES: fee} if is_paid else {}
+    assert after == {name: amount for name, amount in expected.items() if amount}
+
+
+def test_a_lock_moves_a_deposit_into_the_channel() -> None:
+    (entry,) = lock(channel_id=CHANNEL, agent_id=ALICE, amount=1_000)
+
+    assert (entry.kind, entry.channel_id, entry.task_id) == ("lock", CHANNEL, None)
+    assert sums(entry) == {available(ALICE): -1_000, channel_lock(CHANNEL): 1_000}
+
+
+@pytest.mark.parametrize(
+    ("final_a", "final_b", "paid"),
+    [
+        (990, 10, {available(ALICE): 990, available(BOB): 10}),
+        (0, 10, {available(BOB): 10}),
+        (10, 0, {available(ALICE): 10}),
+    ],
+)
+def test_an_unlock_pays_both_and_posts_nothing_to_who_gets_nothing(
+    final_a: int, final_b: int, paid: dict[str, int]
+) -> None:
+    (entry,) = unlock(channel_id=CHANNEL, agent_a_id=ALICE, final_a=final_a, agent_b_id=BOB, final_b=final_b)
+
+    assert (entry.kind, entry.channel_id, entry.task_id) == ("unlock", CHANNEL, None)
+    assert sums(entry) == {channel_lock(CHANNEL): -(final_a + final_b), **paid}
+    assert len(entry.postings) == len(paid) + 1
+
+
+def test_where_nothing_is_locked_nothing_moves() -> None:
+    assert lock(channel_id=CHANNEL, agent_id=ALICE, amount=0) == ()
+    assert unlock(channel_id=CHANNEL, agent_a_id=ALICE, final_a=0, agent_b_id=BOB, final_b=0) == ()
+
+
+@given(deposit_a=PRICES, deposit_b=PRICES, share=st.integers(0, 100))
+def test_after_a_channel_its_lock_is_empty_and_all_of_it_is_paid_out(
+    deposit_a: int, deposit_b: int, share: int
+) -> None:
+    total = deposit_a + deposit_b
+    final_a = total * share // 100  # Rounds down; any share will do.
+
+    after = sums(
+        *lock(channel_id=CHANNEL, agent_id=ALICE, amount=deposit_a),
+        *lock(channel_id=CHANNEL, agent_id=BOB, amount=deposit_b),
+        *unlock(channel_id=CHANNEL, agent_a_id=ALICE, final_a=final_a, agent_b_id=BOB, final_b=total - final_a),
+    )
+
+    expected = {available(ALICE): final_a - deposit_a, available(BOB): total - final_a - deposit_b}
     assert after == {name: amount for name, amount in expected.items() if amount}

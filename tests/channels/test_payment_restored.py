@@ -36,30 +36,30 @@ def lost_and_covered(world: Played, *, amount: int = 10) -> tuple[str, Any]:
     return topic, lost
 
 
-@pytest.mark.parametrize("restored_at", [None, NOW - HOUR])
-def test_a_voided_proposal_that_bob_countersigns_proves_nothing(restored_at: Any) -> None:
+@pytest.mark.parametrize("restores", [(), (NOW - HOUR,)])
+def test_a_voided_proposal_that_bob_countersigns_proves_nothing(restores: Any) -> None:
     """Never restored, or before the channel was opened: it is known that the transfer was never executed."""
-    topic, countersigned = lost_and_covered(world := world_of(msgspec.structs.replace(MARKET, restored_at=restored_at)))
+    topic, countersigned = lost_and_covered(world := world_of(msgspec.structs.replace(MARKET, restores=restores)))
 
     assert world.join(BOB, topic, {"known": countersigned})["state_lost"] is None
 
 
 def test_what_mallory_covers_up_after_a_restore_freezes_the_channel() -> None:
-    market = msgspec.structs.replace(MARKET, restored_at=NOW + HOUR)
+    market = msgspec.structs.replace(MARKET, restores=(NOW + HOUR, NOW + 4 * HOUR))
     topic, lost = lost_and_covered(world := world_of(market))
 
     assert world.join(BOB, topic, {"known": lost})["state_lost"]["nonce"] == 1
 
 
 def test_what_was_voided_before_the_restore_proves_nothing_still() -> None:
-    market = msgspec.structs.replace(MARKET, restored_at=NOW + 3 * HOUR)
+    market = msgspec.structs.replace(MARKET, restores=(NOW + 3 * HOUR,))
     topic, countersigned = lost_and_covered(world := world_of(market))
 
     assert world.join(BOB, topic, {"known": countersigned})["state_lost"] is None
 
 
 def test_what_was_executed_since_the_restore_is_known() -> None:
-    world = world_of(msgspec.structs.replace(MARKET, restored_at=NOW))
+    world = world_of(msgspec.structs.replace(MARKET, restores=(NOW,)))
     topic = world.channel()
     paid = world.pay(topic)
 
@@ -96,3 +96,86 @@ def test_a_frozen_channel_learns_of_a_still_newer_state() -> None:
         2,
         3,
     ]
+
+
+DAY_S = MARKET.limits.window_default_s
+
+
+def restored_after(seconds: float) -> Market:
+    return msgspec.structs.replace(MARKET, restores=(NOW + timedelta(seconds=seconds),))
+
+
+@pytest.mark.parametrize("kind", ["force_close", "dispute"])
+def test_what_had_begun_when_the_backup_was_restored_waits_a_window_more(kind: str) -> None:
+    world = world_of(restored_after(DAY_S - 60))
+    topic = world.channel()
+    if kind == "dispute":
+        world.push(ALICE, topic, "dispute", {"reason": "late"})
+    else:
+        world.rest(ALICE, topic, "force_close")
+
+    world.advance(DAY_S)
+    assert world.join(BOB, topic)["closed_at"] is None
+    world.advance(DAY_S - 60)
+    assert world.join(BOB, topic)["status"] == "closed"
+
+
+@pytest.mark.parametrize("kind", ["force_close", "dispute"])
+def test_what_begins_after_a_restore_waits_no_longer_than_it_says(kind: str) -> None:
+    world = world_of(restored_after(1))
+    topic = world.channel()
+    world.advance(2)
+    if kind == "dispute":
+        world.push(ALICE, topic, "dispute", {"reason": "late"})
+    else:
+        world.rest(ALICE, topic, "force_close")
+
+    world.advance(DAY_S)
+    assert world.join(BOB, topic)["status"] == "closed"
+
+
+def test_a_pending_channel_cannot_be_ended_right_after_a_restore() -> None:
+    """It may have been accepted since the backup was made, and paid over."""
+    world = world_of(restored_after(60))
+    topic = world.channel(accepted=False)
+    world.advance(60)
+    before = world.everything()
+
+    for who, name in ((ALICE, "cancel"), (BOB, "decline")):
+        refusal = refused(world.rest, who, topic, name)
+        assert (refusal.reason, refusal.context["until"]) == ("recently_restored", NOW + timedelta(seconds=60 + DAY_S))
+    assert world.everything() == before
+
+
+def test_a_pending_channel_may_be_accepted_right_after_a_restore() -> None:
+    world = world_of(restored_after(60))
+    topic = world.channel(accepted=False)
+    world.advance(60)
+
+    assert world.rest(BOB, topic, "accept")["status"] == "open"
+
+
+@pytest.mark.parametrize("timers", ["in time", "late"])
+def test_a_window_after_a_restore_a_pending_channel_expires_as_any_other(timers: str) -> None:
+    world = world_of(restored_after(DAY_S - 60))
+    topic = world.channel(accepted=False)
+    world.advance(DAY_S)
+    assert world.join(ALICE, topic)["status"] == "pending"
+
+    world.advance(DAY_S - 60, run_timers=timers == "in time")
+    assert refused(world.rest, ALICE, topic, "cancel").reason == "expired"
+    assert world.join(ALICE, topic)["status"] == "expired"
+    assert world.available(ALICE) == PURSE
+
+
+def test_a_block_right_after_a_restore_leaves_a_pending_channel_waiting_and_closed_to_trade() -> None:
+    world = world_of(restored_after(60))
+    topic = world.channel(accepted=False)
+    world.advance(60)
+    world.call(BOB, "block", handle=ALICE.agent.handle)
+
+    assert refused(world.rest, BOB, topic, "accept").reason == "contact_revoked"
+    channel = world.join(ALICE, topic)
+    assert (channel["status"], channel["is_revoked"]) == ("pending", True)
+    world.advance(2 * DAY_S)
+    assert world.available(ALICE) == PURSE

@@ -34,6 +34,7 @@ def topic_module(pattern: Any = "room:*", *, without: str = "") -> ModuleType:
         ("agents:discovery", "agents:discovery"),
         ("negotiation:1", "negotiation:*"),
         ("task:a:b", "task:*"),
+        ("payment:x", "payment:*"),
         ("messages:x", "messages:*"),
         ("agent_contacts:x", "agent_contacts:*"),
         ("user_contacts:x", "user_contacts:*"),

@@ -26,8 +26,9 @@ STEPS = (
     "market    is open at http://127.0.0.1:",
     "market    has four agents of four owners: alice/reader, bob/translator, carol/linguist, mallory/stranger",
     "market    the operator deposits USD 30.00 for alice/reader",
+    "market    the operator deposits USD 1.00 for mallory/stranger",
     "The ledger before",
-    "sum over all accounts       USD 0.00",
+    "sum over all accounts    USD 0.00",
     "Consent: they are strangers, and ask first",
     "stranger  mallory/stranger would hire bob/translator, and is refused: contact_required",
     'stranger  asks bob/translator for contact: "Just trust me."',
@@ -41,7 +42,7 @@ STEPS = (
     "client    hears contact_request_updated and contact_added, and sees carol/linguist in the market from now on",
     "client    would hire carol/linguist for USD 9.00, and is refused: contact_scope_exceeded, above USD 5.00",
     'client    asks bob/translator for contact: "May I send you short texts?"',
-    "owner     bob approves alice/reader by REST: negotiation and task, up to USD 15.00",
+    "owner     bob approves alice/reader by REST: negotiation, task, payment_channel, up to USD 15.00",
     "client    hears contact_request_updated and contact_added, and sees bob/translator in the market from now on",
     "The deal",
     "client    opens a negotiation with bob/translator, whose digest is ",
@@ -50,21 +51,41 @@ STEPS = (
     "client    creates the task: USD 8.00 are held, of which USD 0.40 will be the platform's fee",
     "client    has the whole translation, 283 bytes, and its checksum fits",
     "client    sees the task completed, and its USD 8.00 released",
-    "market    both receipts verify offline, with public keys alone",
+    "client    opens a payment channel with bob/translator and locks USD 1.00 in it",
+    "client    has asked bob/translator for water, hears Wasser, and owes USD 0.25",
+    "client    has asked bob/translator for bread, hears Brot, and owes USD 0.25",
+    "client    has asked bob/translator for garden, hears Garten, and owes USD 0.25",
+    "client    has paid USD 0.25 (nonce 1, signed by both), and has USD 0.75 left there",
+    "client    has paid USD 0.25 (nonce 2, signed by both), and has USD 0.50 left there",
+    "client    has paid USD 0.25 (nonce 3, signed by both), and has USD 0.25 left there",
+    "client    closes it with both signatures: USD 0.25 come back, bob/translator has USD 0.75",
+    "market    both receipts of the agreement verify offline, with public keys alone",
+    "market    both receipts and histories of the channel verify offline, with public keys alone",
+    "Mallory tries to cheat",
+    'stranger  asks carol/linguist for contact: "May I send you short texts?"',
+    "stranger  opens a payment channel with carol/linguist and locks USD 1.00 in it",
+    "stranger  has paid USD 0.25 (nonce 2, signed by both), and has USD 0.50 left there",
+    "stranger  tries to close with what both signed at nonce 1, to have USD 0.75 back, and is refused: stale_state",
+    "stranger  tries to put a smaller payment at nonce 1, and is refused: nonce_replayed, 3 is next",
+    "stranger  closes it with both signatures: USD 0.50 come back, carol/linguist has USD 0.50",
+    "market    both receipts and histories of the cheat's channel verify offline, with public keys alone",
     "The ledger after",
-    "alice/reader               USD 22.00",
-    "alice/reader in escrow      USD 0.00",
-    "bob/translator              USD 7.60",
-    "fees                        USD 0.40",
-    "outside                   USD -30.00",
-    "sum over all accounts       USD 0.00",
+    "alice/reader            USD 21.25",
+    "bob/translator           USD 8.35",
+    "carol/linguist           USD 0.50",
+    "mallory/stranger         USD 0.50",
+    "held in tasks            USD 0.00",
+    "locked in channels       USD 0.00",
+    "fees                     USD 0.40",
+    "outside                USD -31.00",
+    "sum over all accounts    USD 0.00",
     "market    agrenting doctor has recomputed the books: no difference",
     "Done: 1 deal, and everything balanced.",
 )
 """What stands in the output, in this order."""
 
 PROVIDERS_STEPS = (
-    "provider  is online and announces translate; bob, its owner, decides who may hire it",
+    "provider  is online and announces translate and look_up; bob, its owner, decides who may hire it",
     "provider  hears contact_request_received from mallory/stranger, and leaves that to bob",
     "provider  hears contact_request_received from alice/reader, and leaves that to bob",
     "provider  hears contact_request_updated and contact_added, and sees alice/reader in the market from now on",
@@ -74,13 +95,25 @@ PROVIDERS_STEPS = (
     "provider  translates chunk 0: Guten Morgen! Mein Agent ist neu hier, und dein Agent kann Deutsch.",
     "provider  delivers 283 bytes, SHA-256 ",
     "provider  completes the task and is paid USD 7.60",
+    "provider  accepts the payment channel of alice/reader, with USD 1.00 in it",
+    "provider  acknowledges USD 0.25 for look_up: water (nonce 1, signed by both), and has USD 0.25 there",
+    "provider  acknowledges USD 0.25 for look_up: bread (nonce 2, signed by both), and has USD 0.50 there",
+    "provider  acknowledges USD 0.25 for look_up: garden (nonce 3, signed by both), and has USD 0.75 there",
+    "provider  is owed nothing more, and offers to close (nonce 3, signed)",
+    "provider  sees the payment channel closed, and is paid USD 0.75",
+    "provider  keeps its receipt of the payment channel, and its history",
 )
 """The same of the provider, whose lines come between the others whenever it has done something."""
 
 RIVALS_STEPS = (
-    "rival     is online and announces translate; its policy: whoever asks may negotiate and give tasks, up to",
+    "rival     is online and announces translate and look_up; its policy: whoever asks may do business, up to USD 5.00",
     "rival     hears contact_request_received from alice/reader, and approves by its policy, up to USD 5.00",
     "rival     hears contact_request_updated and contact_added, and sees alice/reader in the market from now on",
+    "rival     hears contact_request_received from mallory/stranger, and approves by its policy, up to USD 5.00",
+    "rival     accepts the payment channel of mallory/stranger, with USD 1.00 in it",
+    "rival     is owed nothing more, and offers to close (nonce 1, signed)",
+    "rival     is owed nothing more, and offers to close (nonce 2, signed)",
+    "rival     sees the payment channel closed, and is paid USD 0.50",
 )
 """The same of its rival."""
 
@@ -192,13 +225,13 @@ def test_one_deal_is_shown_step_by_step_and_leaves_nothing_behind() -> None:
 
 def test_ctrl_c_ends_the_trade_after_the_deal_at_hand_and_leaves_no_process() -> None:
     with demo() as running:
-        running.until("both receipts verify")
+        running.until("Mallory tries to cheat")
         running.until("client    offers")
         children = running.children()
         running.interrupt()
         assert running.end() == 0, running.output
 
-    assert {*children} == {"serve", "provider", "rival", "client"}
+    assert {*children} == {"serve", "provider", "rival", "client", "stranger"}
     assert_gone(children)
     assert "closes once the deal at hand is done" in running.output
     deals = running.output.count("client    sees the task completed")
@@ -297,10 +330,20 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
 def test_verbose_shows_the_frames_of_all_agents(kept: Kept) -> None:
     assert kept.code == 0, kept.output
     frames = [
-        line for line in kept.output.splitlines() if re.search(r"^ {10}(client  |provider|rival   )  [<>] \[", line)
+        line
+        for line in kept.output.splitlines()
+        if re.search(r"^ {10}(client  |provider|rival   |stranger)  [<>] \[", line)
     ]
     deal = ("phx_join", "phx_reply", "discover", "offer", "accept", "input_stream", "output_stream")
-    for event in ("contact_request_received", "contact_request_updated", "contact_added", "presence_diff", *deal):
+    payment = ("propose_transfer", "acknowledge_transfer", "transfer_complete", "close_request", "channel_closed")
+    for event in (
+        "contact_request_received",
+        "contact_request_updated",
+        "contact_added",
+        "presence_diff",
+        *deal,
+        *payment,
+    ):
         assert [line for line in frames if f'"{event}"' in line], event
 
 
@@ -308,7 +351,7 @@ def test_no_secret_is_shown_nor_handed_over_in_arguments(kept: Kept) -> None:
     secrets = [agent.api_key for agent in kept.agents] + [agent.secret_key for agent in kept.agents]
     secrets.append((kept.folder / "server.key").read_text("utf-8").strip())
 
-    assert len(set(secrets)) == 7
+    assert len(set(secrets)) == 9
     for secret in secrets:
         assert len(secret) > 20
         assert secret not in kept.output
@@ -317,10 +360,12 @@ def test_no_secret_is_shown_nor_handed_over_in_arguments(kept: Kept) -> None:
 
 
 def test_a_given_folder_is_kept_with_its_receipts_and_serves_another_demo(kept: Kept) -> None:
-    assert sorted(path.name.partition("-")[0] for path in kept.folder.glob("receipts/*.json")) == ["client", "provider"]
+    kept_by = [path.name.partition("-")[0] for path in kept.folder.glob("receipts/*.json")]
+    assert sorted(kept_by) == ["client", "client", "provider", "provider", "rival", "stranger"]
+    assert len([*kept.folder.glob("receipts/*.jsonl")]) == len([*kept.folder.glob("receipts/*.channel")]) == 4
 
     with demo("--once", "--data-dir", str(kept.folder)) as running:
         assert running.end() == 0, running.output
 
-    assert len([*kept.folder.glob("receipts/*.json")]) == 4
+    assert len([*kept.folder.glob("receipts/*.json")]) == 12
     assert re.search(r"client    opens a negotiation with bob-[0-9a-f]{8}/translator", running.output)

@@ -101,12 +101,12 @@ async def test_a_table_comes_to_who_asks_for_it(alice: Player, accept: str) -> N
 
 @pytest.mark.parametrize("memo", ["=1+1", "@cmd", "-2", "+3", "\tx"])
 def test_a_memo_is_no_formula(memo: str) -> None:
-    entry = Transaction(id="1", kind="deposit", amount=-5, task_id=None, memo=memo, created_at=START)
+    entry = Transaction(id="1", kind="deposit", amount=-5, task_id=None, channel_id=None, memo=memo, created_at=START)
 
     table = as_table(Page([entry], PageMetadata(has_more=False, limit=1, next_cursor=None)))
 
     row = next(csv.DictReader(io.StringIO(table.content.decode())))
-    assert (row["memo"], row["amount"], row["task_id"]) == (f"'{memo}", "-5", "")
+    assert (row["memo"], row["amount"], row["task_id"], row["channel_id"]) == (f"'{memo}", "-5", "", "")
 
 
 async def test_nobody_sees_anothers_money(mallory: Player, alice: Player, paid: dict[str, Any]) -> None:
@@ -120,6 +120,7 @@ async def test_the_operator_sees_where_all_money_is(olga: Caller, alice: Player,
     assert await olga.get("/admin/ledger") == {
         "agents": 100_000 - FEE,
         "escrow": 0,
+        "channels": 0,
         "fees": FEE,
         "external": -100_000,
         "sum": 0,
