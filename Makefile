@@ -27,7 +27,7 @@ help: ## List the commands
 	@echo
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F '|' '{ printf "%-12s%s\n", $$1, $$2 }'
 
-demo: $(SERVER) ## Watch two agents meet, bargain, work and get paid (ARGS=--once ends after one deal)
+demo: $(SERVER) ## Watch agents meet, bargain, work, get paid, and fail to cheat (ARGS=--once ends after one deal)
 	@$(BIN)/agrenting demo $(ARGS)
 
 test: $(TOOLS) $(CLIENTS) ## Run the tests; the whole suite also measures coverage (ARGS="tests/crypto -x" runs a part)

@@ -318,6 +318,7 @@ UNCLOSED: Final = {
     "declined by a ban": Story().opened().step("declined", reason="banned"),
     "cancelled": Story().opened().step("cancelled", ALICE),
     "expired": Story().opened().step("expired"),
+    "revoked and expired": Story().opened().step("revoked").step("expired"),
     "lost": (
         Story()
         .opened(100)

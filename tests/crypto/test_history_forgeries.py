@@ -362,7 +362,6 @@ ILLEGAL: dict[str, tuple[int, Story]] = {
     "a close before the acceptance": (3, Story().opened().closed("joint_close")),
     "a force-close before the acceptance": (3, Story().opened().force_close(ALICE)),
     "a dispute before the acceptance": (3, Story().opened().dispute(ALICE)),
-    "a revocation before the acceptance": (3, Story().opened().step("revoked")),
     "a transfer of an acceptance that was lost": (
         4,
         Story().opened().state_lost(ALICE, nonce=1, amount=1, balances=[1, 1]).transfer(ALICE, 1),
