@@ -10,6 +10,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -78,6 +79,12 @@ def decide(tx: WriterTx, command: Command, context: Context) -> Done:
     return Done(decision, carry_out(tx, decision, context, store=store, state_id=state_id))
 
 
+def _noting(is_stored: asyncio.Event, settled: Settled, done: Done | None, error: Exception | None) -> None:
+    """Say that a command is settled, and to whoever waits for that alone."""
+    is_stored.set()
+    settled(done, error)
+
+
 class Engine:
     """Runs commands on one database.
 
@@ -137,11 +144,16 @@ class Engine:
     async def _rehearse_in_order(self, topic: str) -> None:
         """Submit what waits on a topic, in order, each once its rehearsal is over."""
         waiting = self._rehearsing[topic]
+        is_stored = asyncio.Event()
+        is_stored.set()
         while waiting:
             command, settled = waiting[0]
-            await self.rehearse(command)
+            if command.handler.is_rehearsed:
+                await is_stored.wait()  # A chain goes on where the one before it ends: that has to be in the snapshot.
+                await self.rehearse(command)
             waiting.popleft()
-            self._submit(command, settled)
+            is_stored = asyncio.Event()
+            self._submit(command, partial(_noting, is_stored, settled))
         del self._rehearsing[topic]
 
     async def rehearse(self, command: Command) -> None:

@@ -15,7 +15,7 @@ PRIVATE_MODE = 0o600
 
 
 class SchemaError(Exception):
-    """The database has a schema that this program does not know: it is newer. Nothing was changed."""
+    """The database cannot be brought to a schema: it is of a newer program, or would lose money. It is as it was."""
 
 
 def migrate(path: Path, revision: str = "head") -> None:
@@ -34,10 +34,16 @@ def migrate(path: Path, revision: str = "head") -> None:
 
 
 def go_back(path: Path, revision: str) -> None:
-    """Bring a database file back to an earlier revision; `base` empties it."""
+    """Bring a database file back to an earlier revision; `base` empties it.
+
+    Raises:
+        SchemaError: A migration on the way back refused, because something would be lost that must not be.
+    """
     engine = create_engine(f"sqlite:///{path}", poolclass=NullPool)
     try:
         _run(engine, revision, forward=False)
+    except RuntimeError as error:
+        raise SchemaError(f"{path} stays as it is: {error}.") from error
     finally:
         engine.dispose()
 

@@ -123,7 +123,42 @@ def _with_nonces(tx: Tx, channel_id: str, nonces: Iterable[int]) -> ChannelFacts
 
 
 def doctor(tx: Tx) -> list[str]:
-    """Every difference between channels, their locks and their histories; none is good."""
+    """Every difference between channels, their money and their histories; none is good."""
+    differences = _doctor_rows(tx) + _doctor_money(tx)
+    for (channel_id,) in tx.all("SELECT id FROM payment_channels ORDER BY id"):
+        channel: PaymentChannel = states.load(tx, "payment", channel_id)
+        differences += [f"channel {channel_id}: {flaw}" for flaw in _flaws(tx, channel)]
+    return differences
+
+
+def _doctor_rows(tx: Tx) -> list[str]:
+    """What is looked up by columns is what the states beside them say, and nothing belongs to no channel."""
+    differences = [
+        f"channel {id_} is not looked up as it says: its status or a party"
+        for (id_,) in tx.all(
+            "SELECT id FROM payment_channels WHERE id != json_extract(state, '$.id') OR status !="
+            " json_extract(state, '$.status') OR agent_a_id != json_extract(state, '$.agent_a_id') OR agent_b_id !="
+            " json_extract(state, '$.agent_b_id') ORDER BY id"
+        )
+    ]
+    differences += [
+        f"step {number} of channel {id_} is not looked up as it says: its number, kind or nonce"
+        for id_, number in tx.all(
+            "SELECT channel_id, number FROM channel_steps WHERE number != json_extract(state, '$.number') OR kind !="
+            " json_extract(state, '$.kind') OR nonce IS NOT CASE WHEN kind IN ('transfer', 'voided') THEN"
+            " json_extract(state, '$.last_nonce') END ORDER BY channel_id, number"
+        )
+    ]
+    return differences + [
+        f"there are steps of channel {id_}, but no such channel"
+        for (id_,) in tx.all(
+            "SELECT DISTINCT channel_id FROM channel_steps WHERE channel_id NOT IN (SELECT id FROM payment_channels)"
+        )
+    ]
+
+
+def _doctor_money(tx: Tx) -> list[str]:
+    """A lock holds what its channel says, and each party has put in and been paid what the channel says."""
     differences = [
         f"channel {id_} is {status} with {total} in it, its lock holds {held}"
         for id_, status, total, held in tx.all(
@@ -134,40 +169,49 @@ def doctor(tx: Tx) -> list[str]:
         )
     ]
     differences += [
-        f"channel {id_} was given {deposited} in all, the ledger says {locked}"
-        for id_, deposited, locked in tx.all(
-            "SELECT c.id, c.deposited, coalesce(l.locked, 0) FROM (SELECT id, json_extract(state, '$.deposit_a')"
-            " + json_extract(state, '$.deposit_b') AS deposited FROM payment_channels) c LEFT JOIN"
-            " (SELECT e.channel_id, sum(p.amount) AS locked FROM ledger_entries e JOIN postings p ON p.entry_id = e.id"
-            " WHERE e.kind = 'lock' AND p.amount > 0 GROUP BY e.channel_id) l ON l.channel_id = c.id"
-            " WHERE c.deposited != coalesce(l.locked, 0)"
+        f"{name} holds {held}, but there is no such channel"
+        for name, held in tx.all(
+            "SELECT name, balance FROM accounts WHERE name LIKE 'channel:%' AND balance != 0 AND name NOT IN"
+            " (SELECT 'channel:' || id || ':lock' FROM payment_channels)"
         )
     ]
-    for (channel_id,) in tx.all("SELECT id FROM payment_channels ORDER BY id"):
-        channel: PaymentChannel = states.load(tx, "payment", channel_id)
-        differences += [f"channel {channel_id}: {flaw}" for flaw in _flaws(tx, channel)]
-    return differences
+    rows = tx.all(
+        "WITH sides AS (SELECT id, agent_a_id AS agent_id, json_extract(state, '$.deposit_a') AS deposit,"
+        " coalesce(json_extract(state, '$.final_balance_a'), 0) AS final FROM payment_channels UNION ALL"
+        " SELECT id, agent_b_id, json_extract(state, '$.deposit_b'),"
+        " coalesce(json_extract(state, '$.final_balance_b'), 0) FROM payment_channels),"
+        " booked AS (SELECT e.channel_id AS id, p.account, sum(CASE e.kind WHEN 'lock' THEN -p.amount ELSE 0 END)"
+        " AS locked, sum(CASE e.kind WHEN 'unlock' THEN p.amount ELSE 0 END) AS unlocked FROM ledger_entries e"
+        " JOIN postings p ON p.entry_id = e.id WHERE e.channel_id IS NOT NULL GROUP BY e.channel_id, p.account)"
+        " SELECT s.id, s.agent_id, s.deposit, s.final, coalesce(b.locked, 0), coalesce(b.unlocked, 0) FROM sides s"
+        " LEFT JOIN booked b ON b.id = s.id AND b.account = 'agent:' || s.agent_id || ':available'"
+        " WHERE s.deposit != coalesce(b.locked, 0) OR s.final != coalesce(b.unlocked, 0)"
+    )
+    return differences + [
+        f"channel {row[0]} was given {row[2]} by agent {row[1]} and paid it {row[3]}; the ledger says {row[4]}, {row[5]}"
+        for row in rows
+    ]
 
 
 def _flaws(tx: Tx, channel: PaymentChannel) -> list[str]:
-    """What of a channel does not follow from its history."""
+    """What of a channel does not follow from its history; the first flaw of that, because all else rests on it."""
     number = nonce = balance_a = balance_b = 0
-    flaws: list[str] = []
     while steps := channel_steps.history(tx, channel.id, after=number, limit=STEPS_AT_ONCE):
         for step in steps:
             number += 1
-            nonce = _last_nonce(step, nonce)
-            balance_a, balance_b = _after(step, channel, balance_a, balance_b)
+            try:
+                nonce = _last_nonce(step, nonce)
+                balance_a, balance_b = _after(step, channel, balance_a, balance_b)
+            except (KeyError, TypeError, ValueError):
+                return [f"step {step.number} lacks what belongs to a step of its kind"]
             if (step.number, step.last_nonce) != (number, nonce):
-                flaws.append(f"step {step.number} at nonce {step.last_nonce} stands as step {number} at {nonce}")
+                return [f"step {step.number} at nonce {step.last_nonce} stands as step {number} at {nonce}"]
             if (step.balance_a, step.balance_b) != (balance_a, balance_b):
-                flaws.append(f"step {step.number} does not leave {step.balance_a} and {step.balance_b}")
-            if flaws:
-                return flaws
+                return [f"step {step.number} does not leave {step.balance_a} and {step.balance_b}"]
     has = (channel.steps, channel.last_nonce, channel.balance_a, channel.balance_b)
     if has != (number, nonce, balance_a, balance_b):
-        flaws.append(f"it stands at {has}, its history at {(number, nonce, balance_a, balance_b)}")
-    return flaws
+        return [f"it stands at {has}, its history at {(number, nonce, balance_a, balance_b)}"]
+    return []
 
 
 def _last_nonce(step: ChannelStep, nonce: int) -> int:

@@ -25,7 +25,7 @@ LIES = st.sampled_from(
 )
 EVENTS = st.sampled_from(
     [
-        *[PAY] * 9,
+        *[PAY] * 3,
         *["propose_transfer"] * 5,
         *["acknowledge_transfer"] * 5,
         *["reject_transfer", "submit_transfers", "submit_transfers", "submit_transfers", "close_request"],

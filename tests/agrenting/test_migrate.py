@@ -15,12 +15,14 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.schema import CreateIndex
 
 from agrenting.clock import from_ms
-from agrenting.db import sides, states
+from agrenting.db import ledger, sides, states
 from agrenting.db.database import open_writer
 from agrenting.db.migrate import SchemaError, go_back, migrate
 from agrenting.db.tables import metadata
 from agrenting.db.transaction import WriterTx
 from channels.contact_book import Origin, Side, Standing
+from tests.agrenting.api import payers
+from tests.agrenting.api.market import Marketplace, Player, marketplace
 
 BY_EXPRESSION = {
     str(index.name): index
@@ -154,3 +156,115 @@ def test_agents_of_before_and_their_owners_become_contacts_forward_back_and_forw
             assert database.execute("SELECT id, is_operator FROM users ORDER BY id").fetchall() == [
                 ("alice", 0), ("bob", 0),
             ]  # fmt: skip
+
+
+BOOKED = (
+    ("e-1", "deposit", None, "by hand", 1_700_000_000_000, (("external", -900), ("agent:a-1:available", 900))),
+    ("e-2", "hold", "t-1", "", 1_700_000_000_500, (("agent:a-1:available", -300), ("task:t-1:escrow", 300))),
+    ("e-3", "refund", "t-1", "", 1_700_000_001_000, (("task:t-1:escrow", -300), ("agent:a-1:available", 300))),
+)
+
+
+def schema_of(path: Path) -> set[tuple[str, str]]:
+    """Every table and index as it was made, but for how its statement is laid out."""
+    with closing(sqlite3.connect(path)) as database:
+        made = database.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    return {(name, "".join(str(sql).replace('"', "").split())) for name, sql in made}
+
+
+def columns_of(path: Path, table: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(path)) as database:
+        return [tuple(row[1:]) for row in database.execute(f"PRAGMA table_info({table})")]
+
+
+def ledger_of(path: Path) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(path)) as database:
+        entries = database.execute("SELECT id, kind, task_id, memo, created_at FROM ledger_entries ORDER BY id")
+        return [
+            (*row, tuple(database.execute("SELECT account, amount FROM postings WHERE entry_id = ?", row[:1])))
+            for row in entries.fetchall()
+        ]
+
+
+def test_what_was_booked_before_channels_is_kept_forward_back_and_forward(tmp_path: Path) -> None:
+    path = tmp_path / "market.sqlite3"
+    migrate(path, "0002")
+    with closing(sqlite3.connect(path)) as database, database:
+        for *entry, postings in BOOKED:
+            database.execute("INSERT INTO ledger_entries (id, kind, task_id, memo, created_at) VALUES (?, ?, ?, ?, ?)", entry)
+            for account, amount in postings:
+                database.execute("INSERT INTO postings (account, entry_id, amount) VALUES (?, ?, ?)", (account, entry[0], amount))
+        database.executemany(
+            "INSERT INTO accounts (name, balance) VALUES (?, ?)",
+            [("external", -900), ("agent:a-1:available", 900), ("task:t-1:escrow", 0)],
+        )
+        database.execute("INSERT INTO timers (topic, kind, due_at) VALUES ('task:t-1', 'deadline', 1)")
+    second, columns = schema_of(path), columns_of(path, "ledger_entries")
+
+    for _ in range(2):
+        migrate(path)
+
+        assert ledger_of(path) == sorted(BOOKED)
+        connection = open_writer(path, busy_timeout_s=5)
+        with closing(connection):
+            tx = WriterTx(connection, {})
+            assert ledger.doctor(tx) == []
+            assert tx.all("SELECT DISTINCT channel_id FROM ledger_entries") == [(None,)]
+            (newest,) = ledger.transactions(
+                tx, "agent:a-1:available", kind="refund", task_id=None, channel_id=None, since_ms=None, until_ms=None,
+                before="~", limit=9,
+            )  # fmt: skip
+            assert (newest["id"], newest["channel_id"], newest["amount"]) == ("e-3", None, 300)
+        go_back(path, "0002")
+        assert ledger_of(path) == sorted(BOOKED)
+        assert columns_of(path, "ledger_entries") == columns
+        assert {name for name, _ in schema_of(path)} == {name for name, _ in second}
+
+
+def again_at(market: Marketplace, player: Player) -> Player:
+    """An agent that calls the server after a restart."""
+    return Player(
+        market.http,
+        id_=player.id,
+        handle=player.handle,
+        api_key=player.api_key,
+        seed=player.seed,
+        domain=player.domain,
+    )
+
+
+async def test_there_is_no_way_back_while_money_is_locked_and_one_afterwards(tmp_path: Path) -> None:
+    async with marketplace(tmp_path) as market:
+        path, clock = market.server.settings.database_path, market.clock
+        alice, bob = await market.deal()
+        channel, waiting = await payers.accepted(alice, bob), await payers.pending(alice, bob)
+        await payers.pay(channel, alice, bob, 300)
+    before, entries = schema_of(path), ledger_of(path)
+
+    for revision in ("0002", "0001", "base"):
+        with pytest.raises(SchemaError) as refused:
+            go_back(path, revision)
+        assert str(refused.value) == (
+            f"{path} stays as it is: money is locked in payment channels: close them before going back."
+        )
+    assert (schema_of(path), ledger_of(path)) == (before, entries)
+
+    async with marketplace(tmp_path, clock) as market:
+        await payers.close(channel, again_at(market, alice), again_at(market, bob))
+        await market.with_key(alice.api_key).post(payers.at(waiting, "cancel"))
+        assert len(await payers.timers(market)) == 2  # They find nothing to do, a day later.
+    entries = ledger_of(path)
+    go_back(path, "0002")
+    assert ledger_of(path) == entries
+    assert not {"payment_channels", "channel_steps"} & tables_of(path)
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT count(*) FROM timers").fetchone() == (0,)
+        money = dict(database.execute("SELECT name, balance FROM accounts").fetchall())
+    assert (money[f"agent:{bob.id}:available"], money[f"channel:{channel['id']}:lock"]) == (300, 0)
+
+    async with marketplace(tmp_path, clock) as market:  # Forward again.
+        await payers.require_sound(market, locked=0)
+        assert await payers.money(market.with_key(bob.api_key)) == (300, 0)
+        again = await payers.accepted(again_at(market, alice), again_at(market, bob))
+        assert again["status"] == "open"
+        await payers.require_sound(market, locked=payers.DEPOSIT)

@@ -32,7 +32,10 @@ from tests.agrenting.payment_model import DAY_S, FINAL, Ink, Json, Model, Move, 
 from tests.agrenting.payment_wire import Wire
 from tests.system.harness import Client, Refused
 
-MOVES_BEFORE_BLOCK = 30
+MOVES_BEFORE_LONG_WAITS, MOVES_BEFORE_BLOCK = 15, 30
+"""What ends channels comes late, so that something has happened in them before."""
+
+HOUR_S = 3_600
 
 Outcome = tuple[bool | None, str]
 """Whether a move had an effect (None: its answer does not say), and what was answered, in one word."""
@@ -95,6 +98,7 @@ class PaymentMachine(RuleBasedStateMachine):
         """Each agent's sockets, and one more that only listens."""
         keys = [player.api_key for player in self.players]
         self.sockets = [[await self.wire.open_socket(key) for _ in range(SOCKETS)] for key in keys]
+        self.knowing = [await self.wire.open_socket(key) for key in keys]
         self.watching = [await self.wire.open_socket(key) for key in keys]
         for client in [*itertools.chain(*self.sockets), *self.watching]:
             for model in self.models:
@@ -119,18 +123,22 @@ class PaymentMachine(RuleBasedStateMachine):
     @rule(wish=WISHES, is_answered=st.sampled_from([True, True, True, False]))
     def does(self, wish: Wish, *, is_answered: bool) -> None:
         """One of the two does something; or pays honestly, once what was pending is answered."""
-        if wish.event != PAY:
+        if wish.event == PAY:
+            self._pay(wish, is_answered=is_answered)
+        else:
             self._do(wish.number, self.hand.move(wish))
-            return
-        honest = msgspec.structs.replace(wish, lie="", amount=abs(wish.amount) or 1)
-        model = self.models[wish.number]
-        if not model.is_online:
-            self._do(wish.number, self.hand.move(msgspec.structs.replace(honest, event="submit_transfers")))
-            return
-        if model.proposal is not None:
+
+    @rule(wish=WISHES)
+    def pays(self, wish: Wish) -> None:
+        """An honest transfer, on its way more often than anything else."""
+        self._pay(wish, is_answered=True)
+
+    def _pay(self, wish: Wish, *, is_answered: bool) -> None:
+        honest = msgspec.structs.replace(wish, event=PAY, lie="", amount=abs(wish.amount) or 1)
+        if self.models[wish.number].proposal is not None:
             self._answer(honest)
-        self._do(wish.number, self.hand.move(msgspec.structs.replace(honest, event="propose_transfer")))
-        if is_answered:
+        self._do(wish.number, self.hand.move(honest))
+        if is_answered and self.models[wish.number].is_online:
             self._answer(honest)
 
     def _answer(self, wish: Wish) -> None:
@@ -183,12 +191,13 @@ class PaymentMachine(RuleBasedStateMachine):
         self._do(1 - number if is_elsewhere else number, again)
 
     @rule(
-        seconds=st.sampled_from([1, 299, 300, 3_600, DAY_S - 300, DAY_S, 3 * DAY_S]),
-        then=st.sampled_from(["", "timers", "timers", "timers", "restart"]),
+        seconds=st.sampled_from([1, 1, 299, 299, 300, HOUR_S, DAY_S - 300, DAY_S, 3 * DAY_S]),
+        then=st.sampled_from(["", "", "timers", "timers", "timers", "restart"]),
     )
     def waits(self, seconds: int, then: str) -> None:
         """Time passes; timers may be late, and the server may stop and start again."""
-        self.wire.clock.advance(seconds=seconds)
+        is_early = len(self.sent) < MOVES_BEFORE_LONG_WAITS
+        self.wire.clock.advance(seconds=min(seconds, HOUR_S) if is_early else seconds)
         for model in self.models:
             model.tick(self.wire.clock())
         if then == "restart":
@@ -234,7 +243,7 @@ class PaymentMachine(RuleBasedStateMachine):
             first, second = [await sockets[-1].join(_topic(model)) for sockets in self.sockets]
             assert first == second
             view = model.view()
-            assert model.seen(first) == view
+            assert model.seen(first) == view, (model.seen(first), view)
             if view == model.seen(self.snapshots[number]):
                 assert first == self.snapshots[number], "what is refused, or was done before, changes nothing"
             assert first["balance_a"] + first["balance_b"] == first["deposit_a"] + first["deposit_b"]
@@ -327,8 +336,8 @@ class PaymentMachine(RuleBasedStateMachine):
         return not is_idle, "duplicate" if is_idle else "ok"
 
     async def _by_socket(self, model: Model, move: Move, client: Client) -> Json:
-        if move.event == "phx_join":
-            reply: Json = await client.join(_topic(model), {"known": move.payload["known"]})
+        if move.event == "phx_join":  # One that is refused leaves the socket without the topic: so it has its own.
+            reply: Json = await self.knowing[move.who].join(_topic(model), move.payload)
         else:
             reply = await client.push(_topic(model), move.event, move.payload)
         return reply
@@ -404,14 +413,21 @@ def _topic(model: Model) -> str:
 
 CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 USUAL = {
-    *("propose_transfer", "acknowledge_transfer", "reject_transfer", "submit_transfers", "deposit", "duplicate"),
-    *("invalid_signature", "nonce_replayed", "nonce_gap", "bad_transfer", "no_pending_transfer", "wrong_mode"),
-    *("insufficient_channel_balance", "amount_out_of_range", "sum_mismatch", "channel_not_open", "terminal_state"),
+    *("propose_transfer", "acknowledge_transfer", "submit_transfers", "duplicate", "bad_transfer", "nonce_replayed"),
+    *("transfer_pending", "wrong_mode", "channel_not_open"),
 }
 """Answers that so many moves get; where one is missing, the machine does not do what it is there for."""
 
+SELDOM = {
+    *("reject_transfer", "deposit", "close_request", "close", "dispute", "withdraw_dispute", "force_close"),
+    *("invalid_signature", "nonce_gap", "no_pending_transfer", "insufficient_channel_balance", "amount_out_of_range"),
+    *("sum_mismatch", "terminal_state", "contact_revoked", "state_lost", "stale_state", "forbidden_role"),
+    *("proposal_mismatch", "dispute_used", "not_disputed"),
+}
+"""The same of very many moves."""
 
-def run(*, examples: int, steps: int) -> None:
+
+def run(*, examples: int, steps: int, answers_to_meet: set[str]) -> None:
     """Run the machine on one server; its books are in order at the end."""
     wire, answers = Wire(), Counter[str]()
     try:
@@ -425,14 +441,15 @@ def run(*, examples: int, steps: int) -> None:
         assert wire.doctor() == []
     finally:
         wire.close()
-    assert answers.keys() >= USUAL
+    assert answers.keys() >= answers_to_meet
 
 
+@pytest.mark.timeout(300)
 def test_whatever_the_two_send_over_sockets_only_what_both_signed_is_paid() -> None:
-    run(examples=25, steps=30)
+    run(examples=20, steps=30, answers_to_meet=USUAL)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3_600)
 def test_whatever_the_two_send_for_long_only_what_both_signed_is_paid() -> None:
-    run(examples=400, steps=60)
+    run(examples=300, steps=60, answers_to_meet=USUAL | SELDOM)

@@ -368,6 +368,13 @@ class TestWhatProvesNothing:
 
         assert play.send(ALICE, "join", known=signed_by_both(play, nonce=0))["state_lost"] is None
 
+    @pytest.mark.parametrize("nonce", [-1, 2**53])
+    def test_what_is_no_nonce_is_no_payload(self, nonce: int) -> None:
+        play = Play()
+
+        with pytest.raises(msgspec.ValidationError, match="nonce"):
+            play.send(BOB, "join", known=play.lost_state() | {"nonce": nonce})
+
     @pytest.mark.parametrize("changed", [{"amount": 0}, {"task_id": OTHER_ID}, {"nonce": 2**53 - 1}])
     def test_what_nobody_can_have_signed_is_no_proof(self, changed: Json) -> None:
         play = Play()

@@ -76,7 +76,8 @@ async def run(track: Track, setting: Setting, rounds: int) -> None:
         left, right, ends = await setting(track)
         acts = (left, right) if number % 2 else (right, left)
         answers = await outcomes(*acts)
-        reasons = tuple(reason_of(answer) for answer in (answers if number % 2 else answers[::-1]))
+        first, second = (reason_of(answer) for answer in (answers if number % 2 else answers[::-1]))
+        reasons = (first, second)
         assert reasons in ends, reasons
         for node in range(len(track.nodes)):
             now = await track.see(track.channel, node=node)

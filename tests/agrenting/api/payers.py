@@ -1,5 +1,6 @@
 """Two agents with a payment channel, by REST: Alice's client opens it, Bob's translator answers."""
 
+import json
 from typing import Any
 
 from agrenting import registry
@@ -69,6 +70,31 @@ async def close(channel: Json, alice: Player, bob: Player, finals: tuple[int, in
     fresh = await alice.get(at(channel))
     closed: Json = await alice.post(at(channel, "close"), paying.close(fresh, alice.seed, bob.seed, finals))
     return closed
+
+
+async def freeze(market: Marketplace, channel: Json, alice: Player, bob: Player) -> Json:
+    """Bob joins with a state that this server does not have: nonce 5, 300 to him."""
+    balances = (DEPOSIT - 300, 300)
+    signatures = [
+        paying.transfer_signature(channel, who.seed, from_agent_id=alice.id, amount=300, nonce=5, balances=balances)
+        for who in (alice, bob)
+    ]
+    known = {
+        "nonce": 5,
+        "amount": 300,
+        "from_agent_id": alice.id,
+        "balance_a": balances[0],
+        "balance_b": balances[1],
+        "signature_a": signatures[0],
+        "signature_b": signatures[1],
+    }
+    connection, transport = await market.socket(bob.api_key)
+    connection.receive(json.dumps(["1", "1", f"payment:{channel['id']}", "phx_join", {"known": known}]))
+    await market.server.engine.drain()
+    reply: Json = transport.sent[0][4]
+    assert reply["status"] == "ok"
+    frozen: Json = reply["response"]
+    return frozen
 
 
 async def fund(market: Marketplace, agent: Player, amount: int) -> None:

@@ -15,6 +15,7 @@ from tests.agrenting.api.payers import (
     accepted,
     at,
     close,
+    freeze,
     money,
     pay,
     pending,
@@ -36,31 +37,6 @@ async def disputed(alice: Player, bob: Player) -> Json:
 
 def decision(final_a: int | str, final_b: int | str, reason: str = WHY) -> Json:
     return {"final_balance_a": final_a, "final_balance_b": final_b, "reason": reason}
-
-
-async def freeze(market: Marketplace, channel: Json, alice: Player, bob: Player) -> Json:
-    """Bob joins with a state that this server does not have: nonce 5, 300 to him."""
-    balances = (DEPOSIT - 300, 300)
-    signatures = [
-        paying.transfer_signature(channel, who.seed, from_agent_id=alice.id, amount=300, nonce=5, balances=balances)
-        for who in (alice, bob)
-    ]
-    known = {
-        "nonce": 5,
-        "amount": 300,
-        "from_agent_id": alice.id,
-        "balance_a": balances[0],
-        "balance_b": balances[1],
-        "signature_a": signatures[0],
-        "signature_b": signatures[1],
-    }
-    connection, transport = await market.socket(bob.api_key)
-    connection.receive(json.dumps(["1", "1", f"payment:{channel['id']}", "phx_join", {"known": known}]))
-    await market.server.engine.drain()
-    reply: Json = transport.sent[0][4]
-    assert reply["status"] == "ok"
-    frozen: Json = reply["response"]
-    return frozen
 
 
 async def test_what_waits_is_listed_oldest_first_page_by_page(
