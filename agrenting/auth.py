@@ -135,8 +135,7 @@ def require_live(tx: Tx, identity: Identity, *, now: datetime) -> None:
         session = people.session_by_hash(tx, secret_hash)
         is_good = session is not None and session[2] > now
     else:
-        key = people.key_by_hash(tx, secret_hash)
-        is_good = key is not None and key.revoked_at is None
+        is_good = people.has_live_key(tx, secret_hash)
     if not is_good:
         raise _bad_credential()
 

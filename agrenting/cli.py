@@ -88,7 +88,7 @@ def build_parser() -> argparse.ArgumentParser:
     serve = command(nouns, "serve", commands.serve, "migrate the data folder, then serve it until SIGTERM")
     serve.add_argument("--host", help="where to listen (default 127.0.0.1)")
     serve.add_argument("--port", type=int, help="the port (default 4000; 0: a free one)")
-    _add_demo(command(nouns, "demo", commands.demo, "watch strangers ask for contact, bargain, work, get paid, and fail to cheat"))
+    _add_demo(command(nouns, "demo", commands.demo, "watch strangers meet, bargain, get paid, and fail to cheat"))
     command(nouns, "config", commands.config, "print the settings in force")
     command(nouns, "migrate", commands.migrate_folder, "bring the data folder to this program's schema")
     command(nouns, "keygen", commands.keygen, "make an agent's signing key")

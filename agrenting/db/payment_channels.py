@@ -1,7 +1,7 @@
 """Payment channels: what their events are decided on, what is locked in them, and whether their histories add up."""
 
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -93,12 +93,15 @@ def handing_in(tx: Tx, topic_id: str, request: Any, context: Context) -> Channel
 
 
 def disputing(tx: Tx, topic_id: str, request: Any, context: Context) -> ChannelFacts:
-    """The channel, and what has used up the nonces of the transfers that are evidence."""
+    """The channel, and what has used up the nonces of the transfers that are evidence; of too many, nothing."""
     evidence = request.evidence
-    transfers = evidence.get("transfers") if isinstance(evidence, dict) else None
+    transfers: Any = cast("dict[str, Any]", evidence).get("transfers") if isinstance(evidence, dict) else None
     if not isinstance(transfers, list):
         return plain(tx, topic_id, request, context)
-    nonces = (transfer.get("nonce") for transfer in transfers if isinstance(transfer, dict))
+    chain = cast("Sequence[Any]", transfers)
+    if len(chain) > context.market.limits.transfers_per_frame_max:
+        return plain(tx, topic_id, request, context)
+    nonces = (cast("dict[str, Any]", one).get("nonce") for one in chain if isinstance(one, dict))
     return _with_nonces(tx, topic_id, (nonce for nonce in nonces if isinstance(nonce, int)))
 
 
@@ -188,7 +191,7 @@ def _doctor_money(tx: Tx) -> list[str]:
         " WHERE s.deposit != coalesce(b.locked, 0) OR s.final != coalesce(b.unlocked, 0)"
     )
     return differences + [
-        f"channel {row[0]} was given {row[2]} by agent {row[1]} and paid it {row[3]}; the ledger says {row[4]}, {row[5]}"
+        f"channel {row[0]} got {row[2]} from agent {row[1]} and paid it {row[3]}; the ledger says {row[4]}, {row[5]}"
         for row in rows
     ]
 
@@ -203,7 +206,7 @@ def _flaws(tx: Tx, channel: PaymentChannel) -> list[str]:
                 nonce = _last_nonce(step, nonce)
                 balance_a, balance_b = _after(step, channel, balance_a, balance_b)
             except (KeyError, TypeError, ValueError):
-                return [f"step {step.number} lacks what belongs to a step of its kind"]
+                return [f"step {step.number} is not what a step of its kind is"]
             if (step.number, step.last_nonce) != (number, nonce):
                 return [f"step {step.number} at nonce {step.last_nonce} stands as step {number} at {nonce}"]
             if (step.balance_a, step.balance_b) != (balance_a, balance_b):
@@ -222,18 +225,23 @@ def _last_nonce(step: ChannelStep, nonce: int) -> int:
 
 
 def _after(step: ChannelStep, channel: PaymentChannel, balance_a: int, balance_b: int) -> tuple[int, int]:
-    """The balances that a step makes of those before it."""
+    """The balances that a step makes of those before it.
+
+    Raises:
+        KeyError, TypeError, ValueError: It is no step of its kind, or is by nobody of the two.
+    """
     details = step.details
+    is_of_a = {channel.agent_a_id: True, channel.agent_b_id: False}
     match step.kind:
         case StepKind.OPENED:
             return details["deposit"], 0
         case StepKind.ACCEPTED:
             return balance_a, details["deposit"]
         case StepKind.DEPOSIT:
-            is_a = step.agent_id == channel.agent_a_id
+            is_a = is_of_a[step.agent_id or ""]
             return balance_a + details["amount"] * is_a, balance_b + details["amount"] * (not is_a)
         case StepKind.TRANSFER:
-            moved = details["amount"] if details["from_agent_id"] == channel.agent_b_id else -details["amount"]
+            moved = -details["amount"] if is_of_a[details["from_agent_id"]] else details["amount"]
             return balance_a + moved, balance_b - moved
         case _:
             return balance_a, balance_b

@@ -214,6 +214,11 @@ def key_by_hash(tx: Tx, key_hash: str) -> ApiKey | None:
     return None if row is None else _key(row)
 
 
+def has_live_key(tx: Tx, key_hash: str) -> bool:
+    """Whether there is a key of a hash that has not been revoked. Asked with every event, so nothing more is read."""
+    return tx.one("SELECT 1 FROM api_keys WHERE key_hash = :h AND revoked_at IS NULL", h=key_hash) is not None
+
+
 def key_by_id(tx: Tx, id_: str) -> ApiKey | None:
     """The key of an id, revoked or not."""
     row = tx.one(f"SELECT {_KEY} FROM api_keys WHERE id = :id", id=id_)

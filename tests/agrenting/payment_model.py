@@ -311,10 +311,11 @@ class Model:
         return self.status in LIVE and not self.is_online and bool(self._hand_in(transfers))
 
     def _phx_join(self, who: int, known: Json) -> bool:
-        """An online channel freezes when a doubly signed state is proved that it never had."""
+        """An online channel freezes when a doubly signed state is proved that it never had; a newer one again."""
         transfer = self.read(known)
         assert transfer is not None, "it is sent whole"
-        if self.finals is not None or self.is_frozen or not self.is_online:
+        is_told = self.is_frozen and transfer.nonce <= self.last_nonce
+        if self.finals is not None or is_told or not self.is_online or transfer.amount < 0:
             return False
         if transfer in (self.proposal, self.used.get(transfer.nonce)):
             return False

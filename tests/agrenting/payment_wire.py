@@ -96,8 +96,7 @@ class Wire:
 
     async def close_sockets(self) -> None:
         """Close all that were opened."""
-        for client in self._clients:
-            await client.close()
+        await asyncio.gather(*(client.close() for client in self._clients))
         self._clients.clear()
 
     async def _start(self) -> None:

@@ -191,9 +191,13 @@ def test_what_was_booked_before_channels_is_kept_forward_back_and_forward(tmp_pa
     migrate(path, "0002")
     with closing(sqlite3.connect(path)) as database, database:
         for *entry, postings in BOOKED:
-            database.execute("INSERT INTO ledger_entries (id, kind, task_id, memo, created_at) VALUES (?, ?, ?, ?, ?)", entry)
-            for account, amount in postings:
-                database.execute("INSERT INTO postings (account, entry_id, amount) VALUES (?, ?, ?)", (account, entry[0], amount))
+            database.execute(
+                "INSERT INTO ledger_entries (id, kind, task_id, memo, created_at) VALUES (?, ?, ?, ?, ?)", entry
+            )
+            database.executemany(
+                "INSERT INTO postings (account, entry_id, amount) VALUES (?, ?, ?)",
+                [(account, entry[0], amount) for account, amount in postings],
+            )
         database.executemany(
             "INSERT INTO accounts (name, balance) VALUES (?, ?)",
             [("external", -900), ("agent:a-1:available", 900), ("task:t-1:escrow", 0)],

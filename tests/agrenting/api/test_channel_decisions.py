@@ -90,9 +90,7 @@ async def test_an_operator_reads_any_channel_and_its_history(
     verify_history([json.loads(line) for line in answer.text.splitlines()], platform_key=market.server.public_key)
 
 
-@pytest.mark.parametrize(
-    ("method", "path"), [("GET", ""), ("GET", "/history"), ("POST", "/decide")]
-)
+@pytest.mark.parametrize(("method", "path"), [("GET", ""), ("GET", "/history"), ("POST", "/decide")])
 async def test_what_is_unknown_is_not_found(olga: Caller, method: str, path: str) -> None:
     body = decision(1, 1) if method == "POST" else None
 
@@ -152,10 +150,10 @@ async def test_a_decision_that_cannot_be_is_refused(olga: Caller, disputed: Json
 async def test_only_what_is_disputed_or_lost_is_decided(
     market: Marketplace, olga: Caller, alice: Player, bob: Player
 ) -> None:
-    for prepare in (pending, accepted):
-        channel = await prepare(alice, bob)
-        refused = await olga.refused("POST", f"{ADMIN}/{channel['id']}/decide", decision(DEPOSIT, 0))
-        assert (refused.why, refused.details) == ((409, "not_disputed"), {"status": channel["status"]})
+    waiting, channel = await pending(alice, bob), await accepted(alice, bob)
+    for one in (waiting, channel):
+        refused = await olga.refused("POST", f"{ADMIN}/{one['id']}/decide", decision(DEPOSIT, 0))
+        assert (refused.why, refused.details) == ((409, "not_disputed"), {"status": one["status"]})
     await freeze(market, channel, alice, bob)
     market.clock.advance(days=99)  # There is no time-out.
     await market.server.timers.run_due()

@@ -13,7 +13,6 @@ from tests.agrenting.api.payers import (
     CHANNELS,
     DEPOSIT,
     WITH,
-    Json,
     accepted,
     at,
     close,
@@ -59,9 +58,7 @@ async def test_an_agent_with_a_channel_is_not_deleted_and_keeps_its_key(
     await require_sound(market, locked=WITH)
 
 
-async def test_after_the_end_an_agent_changes_its_key_and_goes(
-    market: Marketplace, alice: Player, bob: Player
-) -> None:
+async def test_after_the_end_an_agent_changes_its_key_and_goes(market: Marketplace, alice: Player, bob: Player) -> None:
     channel = await accepted(alice, bob)
     await pay(channel, alice, bob, 100)
     await close(channel, alice, bob, (DEPOSIT, 0))

@@ -100,7 +100,9 @@ async def test_signed_states_come_in_order_without_those_that_were_voided(
 
 
 @pytest.mark.parametrize("path", ["transfers", "history"])
-@pytest.mark.parametrize("query", [{"after": "-1"}, {"after": str(2**53)}, {"after": "x"}, {"limit": "0"}, {"limit": "101"}])
+@pytest.mark.parametrize(
+    "query", [{"after": "-1"}, {"after": str(2**53)}, {"after": "x"}, {"limit": "0"}, {"limit": "101"}]
+)
 async def test_pages_that_cannot_be_are_refused(alice: Player, channel: Json, path: str, query: dict[str, str]) -> None:
     assert (await alice.refused("GET", at(channel, path), params=query)).why == (422, "invalid_payload")
 
