@@ -15,7 +15,8 @@ from agrenting.announcements import Announcement
 from agrenting.clock import system_clock, to_ms
 from agrenting.config import Settings
 from agrenting.db import agents, ledger, people, sides, states
-from agrenting.db.migrate import SchemaError, migrate
+from agrenting.db.database import open_writer
+from agrenting.db.migrate import migrate
 from agrenting.db.transaction import WriterTx
 from agrenting.folder import Folder
 from agrenting.market import note_restored
@@ -294,6 +295,29 @@ def backup(chosen: argparse.Namespace, settings: Settings) -> Answer:
     return Answer(f"{target}: {target.stat().st_size} bytes.", {"file": str(target), "bytes": target.stat().st_size})
 
 
+def _put_in_place(source: sqlite3.Connection, settings: Settings) -> None:
+    """Copy a database, bring it up to date and note that it was restored; only then does it get its name.
+
+    Whatever interrupts this leaves the folder as empty as it was: a database without the note would pay out what it
+    should wait with.
+    """
+    fresh = settings.database_path.with_name(f"{settings.database_path.name}.restoring")
+    fresh.unlink(missing_ok=True)
+    fresh.touch(mode=0o600)
+    try:
+        with closing(sqlite3.connect(fresh)) as copy:
+            source.backup(copy)
+        migrate(fresh)
+        with closing(open_writer(fresh, busy_timeout_s=settings.busy_timeout_s)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            note_restored(WriterTx(connection, {}), now=system_clock())
+            connection.execute("COMMIT")
+        fresh.rename(settings.database_path)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
+
+
 def restore(chosen: argparse.Namespace, settings: Settings) -> Answer:
     """Put a backup into a folder that has no database yet."""
     source_path = Path(chosen.file)
@@ -309,13 +333,5 @@ def restore(chosen: argparse.Namespace, settings: Settings) -> Answer:
         if not known:
             raise CommandError(f"{source_path} is no backup of Agrenting")
         settings.folder.mkdir(parents=True, exist_ok=True)
-        settings.database_path.touch(mode=0o600)
-        with closing(sqlite3.connect(settings.database_path)) as copy:
-            source.backup(copy)
-    try:
-        with Folder(settings).transaction() as tx:
-            note_restored(tx, now=system_clock())
-    except SchemaError:
-        settings.database_path.unlink()  # The folder is as empty as it was.
-        raise
+        _put_in_place(source, settings)
     return Answer(f"{settings.database_path} is restored.", {"database": str(settings.database_path)})

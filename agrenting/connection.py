@@ -20,7 +20,7 @@ from agrenting.rates import TokenBucket, too_often
 from agrenting.transport import HubProtocol
 from channels.contacts import Party
 from channels.errors import Invalid, Refusal
-from channels.handlers import NO_REPLY, RATES_IN_BYTES, Access, Decision, Handler
+from channels.handlers import NO_REPLY, RATES_IN_BYTES, Access, Decision, Handler, event_class
 from channels.identity import Identity
 from channels.routes import Route
 from channels.session import Answer, Ignored, Join, Joined, Leave, Push, Session
@@ -297,7 +297,11 @@ class Connection:
                     f"This topic has no event {push.event!r}.",
                     events=sorted(subscription.route.handlers),
                 )
-            self._limit(handler.rate, float(len(push.payload)) if handler.rate in RATES_IN_BYTES else 1.0)
+            counted = event_class(handler.rate)
+            if counted is not None:
+                self._limit(counted, 1.0)
+            if handler.rate in RATES_IN_BYTES:
+                self._limit(handler.rate, float(len(push.payload)))
             command = self._command(handler, push.topic, push.payload)
         except (Refusal, InvalidPayload) as refusal:
             self._settle(push, subscription, slot, None, refusal)

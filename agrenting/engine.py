@@ -26,6 +26,7 @@ from agrenting.db.transaction import ReaderTx, WriterTx
 from agrenting.ids import new_id
 from channels.handlers import Access, Broadcast, Context, Decision, Handler, Market, Told
 from channels.identity import Identity
+from channels.payment_disputes import STATE_LOST
 
 log = structlog.get_logger(__name__)
 
@@ -231,6 +232,7 @@ class Engine:
 
     def _publish(self, told: tuple[Told, ...], sender_id: str | None, socket: Any) -> None:
         """Tell what is durable. Should that fail, which is a bug, whoever waits for the answer gets it all the same."""
+        _alert(told)
         try:
             self.publish(told, sender_id, socket)
         except Exception:
@@ -268,3 +270,11 @@ class Engine:
 
         self.database.commits.submit(Unit(change, settled))
         return await future
+
+
+def _alert(told: tuple[Told, ...]) -> None:
+    """Tell the operator, too, what needs one."""
+    for one in told:
+        if isinstance(one, Broadcast) and one.event == STATE_LOST:
+            nonces = {name: one.payload[name] for name in ("known_nonce", "last_nonce")}
+            log.critical("channel_state_lost", channel=one.payload["channel_id"], **nonces)

@@ -310,6 +310,11 @@ RATES_IN_BYTES: Final = frozenset({"stream", "chain"})
 """The classes of rate limits that count bytes; the others count events."""
 
 
+def event_class(rate: str) -> str | None:
+    """The class that counts the events themselves of a class: a stream's count by their bytes alone."""
+    return {"stream": None, "chain": "control"}.get(rate, rate)
+
+
 class Handler(msgspec.Struct, frozen=True):
     """One event of a topic: its payload's type, its function, and what the function is given.
 

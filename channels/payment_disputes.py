@@ -40,6 +40,8 @@ from channels.payment_state import (
 from crypto import BadDocument, canonical_json
 
 DISPUTABLE: Final = frozenset({Phase.OPEN, Phase.CLOSING})
+STATE_LOST: Final = "state_lost"
+"""What both parties are told, and the operator, when this server is found to have lost states."""
 
 
 class OpenDispute(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,7 +163,7 @@ def frozen(channel: PaymentChannel, lost: StateLost, context: Context) -> Moved:
     """The channel once it is known that this server has lost states of it.
 
     Nothing but a joint close or an operator's decision ends it, however long that takes. The nonces up to the lost one
-    count as used: so a close that one party has signed in the lost past does not end it now.
+    count as used: so a close that one party has signed before it, in the lost past, does not end it now.
     """
     moved = voided(channel, context, reason="state_lost", by=None)
     after = moved_on(moved.channel, last_nonce=max(moved.channel.last_nonce, lost.nonce), state_lost=lost)
@@ -175,7 +177,7 @@ def frozen(channel: PaymentChannel, lost: StateLost, context: Context) -> Moved:
         "last_nonce": moved.channel.last_nonce,
         "channel": snapshot(moved.channel, context.market),
     }
-    return moved.telling(Broadcast(channel.topic, "state_lost", told))
+    return moved.telling(Broadcast(channel.topic, STATE_LOST, told))
 
 
 def _require_evidence(evidence: Any, context: Context) -> None:

@@ -23,7 +23,7 @@ from agrenting.api.idempotency import HEADERS, InFlight, KeyedRequest, Replay, f
 from agrenting.api.operation import Callers, Operation, as_pattern, as_route
 from agrenting.api.paging import Page
 from channels.errors import Forbidden, Invalid
-from channels.handlers import RATES_IN_BYTES
+from channels.handlers import RATES_IN_BYTES, event_class
 from channels.identity import Identity
 from channels.wire import decode_payload
 
@@ -98,8 +98,9 @@ class Door:
         address = request.client.host if request.client else ""
         caller = await credentials.authenticate(self._server, headers, address=address)
         request.scope["state"]["caller"] = caller.handle
-        if operation.rate not in RATES_IN_BYTES:
-            self._server.hub.agent_buckets[operation.rate].take(caller.id)
+        counted = event_class(operation.rate)
+        if counted is not None:
+            self._server.hub.agent_buckets[counted].take(caller.id)
         require_caller(operation, caller)
         return caller
 

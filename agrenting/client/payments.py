@@ -358,7 +358,7 @@ class ChannelKeeper:
         told = self._require_told()
         if not told.is_whole and told.state_lost is None:
             raise CannotSign("signed states are missing: join again with known()")
-        if told.status not in LIVE:
+        if told.status not in LIVE and not (told.status == "pending" and told.state_lost is not None):
             raise CannotSign(f"the channel is {told.status}")
         if told.pending_proposal is not None:
             raise CannotSign(f"a transfer is proposed: nonce {told.pending_proposal.nonce}")

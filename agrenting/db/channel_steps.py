@@ -1,16 +1,13 @@
 """The histories of payment channels: only ever appended, and what is asked of them."""
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-import structlog
 
 from agrenting.clock import to_ms
 from agrenting.db.transaction import Tx, WriterTx
-from channels.channel_steps import ChannelStep, StepKind
-
-log = structlog.get_logger(__name__)
+from channels.channel_steps import ChannelStep
 
 _decode: Final = msgspec.json.Decoder(ChannelStep).decode
 _AT_ONCE: Final = 500
@@ -29,12 +26,6 @@ def append(tx: WriterTx, channel_id: str, step: ChannelStep) -> None:
         state=msgspec.json.encode(step).decode(),
         created_at=to_ms(step.at),
     )
-    if step.kind is StepKind.STATE_LOST:
-        log.critical("channel_state_lost", channel=channel_id, **_nonces(step))
-
-
-def _nonces(step: ChannelStep) -> dict[str, Any]:
-    return {"known_nonce": step.details["nonce"], "last_nonce": step.last_nonce, "agent": step.agent_id}
 
 
 def at_nonces(tx: Tx, channel_id: str, nonces: Iterable[int]) -> tuple[ChannelStep, ...]:
