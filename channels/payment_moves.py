@@ -292,11 +292,12 @@ def moved_on(channel: PaymentChannel, **changed: Any) -> PaymentChannel:
 
 
 def force_closed(channel: PaymentChannel, context: Context, *, by: str | None, reason: str = "force_close") -> Moved:
-    """An open channel whose balances are paid out when its window is over."""
+    """A channel whose balances are paid out when its window is over; a disputed one stays so meanwhile."""
     ends_at = context.now + timedelta(seconds=channel.window_s)
     moved = voided(channel, context, reason=reason, by=by)
     closing = Closing(by=by, began_at=context.now, ends_at=ends_at)
-    after = msgspec.structs.replace(moved.channel, status=Phase.CLOSING, closing=closing)
+    status = Phase.DISPUTED if channel.status is Phase.DISPUTED else Phase.CLOSING
+    after = msgspec.structs.replace(moved.channel, status=status, closing=closing)
     details = {"ends_at": ends_at}
     moved = Moved(channel=after, changes=moved.changes, told=moved.told)
     moved = moved.stepped(StepKind.FORCE_CLOSE, context, by=by, details=details)
@@ -316,9 +317,14 @@ def revoked(channel: PaymentChannel, context: Context, *, cause: Cause) -> Decis
         moved = moved.then(lambda it: never_opened(it, context, StepKind.DECLINED, cause=cause, by=None))
     elif now.status in LIVE or (now.status is Phase.PENDING and is_awaited(now, context)):
         moved = moved.then(lambda it: _restricted(it, context, reason=cause))
-    if cause is Cause.BANNED and moved.channel.status is Phase.OPEN and moved.channel.state_lost is None:
+    if cause is Cause.BANNED and _is_closable(moved.channel):
         moved = moved.then(lambda it: force_closed(it, context, by=None, reason=cause))
     return decided(channel, moved, context)
+
+
+def _is_closable(channel: PaymentChannel) -> bool:
+    """Whether a ban begins the window; of a disputed channel it runs beside the dispute."""
+    return channel.status in {Phase.OPEN, Phase.DISPUTED} and channel.closing is None and channel.state_lost is None
 
 
 def _restricted(channel: PaymentChannel, context: Context, *, reason: str) -> Moved:

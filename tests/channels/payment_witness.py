@@ -289,6 +289,9 @@ class Witness:
         self.is_revoked = True
         if is_ban and self.status == "open" and not self.is_frozen:
             return self.force_close()
+        if is_ban and self.status == "disputed" and self.closing_ends is None and not self.is_frozen:
+            self.closing_ends = self.now + self.window  # It runs beside the dispute.
+            return True
         return not was
 
     # How it goes on

@@ -160,7 +160,20 @@ class TestBanned:
         assert play.snapshot["status"] == "closing"
         assert [payload_of(told)["change"] for told in play.told_last()] == ["force_close"]
 
-    @pytest.mark.parametrize("phase", ["closing", "disputed", "frozen"])
+    def test_a_disputed_one_is_closed_by_force_beside_the_dispute(self) -> None:
+        """Else whoever withdraws it would leave it open with one who can never answer again."""
+        play = Play()
+        play.dispute(BOB)
+
+        play.revoke(Cause.BANNED)
+        assert (play.snapshot["status"], play.kinds()[-2:]) == ("disputed", ["revoked", "force_close"])
+        play.wait(DAY_S - 1)
+        play.send(BOB, "withdraw_dispute")
+        assert play.snapshot["status"] == "closing"
+        play.wait(1)
+        assert (play.snapshot["cause"], play.lock) == ("force_close", 0)
+
+    @pytest.mark.parametrize("phase", ["closing", "frozen"])
     def test_what_ends_otherwise_goes_on_as_it_does(self, phase: str) -> None:
         play = in_phase(phase)
         before = play.snapshot
