@@ -89,6 +89,25 @@ class Ink:
             final_balance_b=finals[1],
         )
 
+    def balances_after(self, channel_id: str, steps: list[Json]) -> Pair:
+        """What follows from the deposits of a history, and its transfers, each of which both have signed."""
+        balances = [0, 0]
+        for step in steps:
+            details = step["details"]
+            if step["kind"] in {"opened", "accepted", "deposit"}:
+                amount = details["amount"] if step["kind"] == "deposit" else details["deposit"]
+                balances[self.ids.index(step["agent_id"])] += amount
+            elif step["kind"] == "transfer":
+                payer, amount = self.ids.index(details["from_agent_id"]), details["amount"]
+                balances[payer] -= amount
+                balances[1 - payer] += amount
+                after = (balances[0], balances[1])
+                transfer = Transfer(nonce=details["nonce"], payer=payer, amount=amount, balances=after)
+                message = self.transfer(channel_id, transfer)
+                assert self.is_signed(0, message, details["signature_a"])
+                assert self.is_signed(1, message, details["signature_b"])
+        return balances[0], balances[1]
+
 
 class Model:
     """One channel as it should be, and the purses that it shares with the others of the two.

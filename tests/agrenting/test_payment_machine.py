@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 from crypto import generate_secret_key, parse_public_key, verify_history, verify_receipt
 from tests.agrenting.api.market import Player
 from tests.agrenting.payment_hand import BY_REST, PAY, PICKS, PURSE, REST, SOCKETS, WISHES, Hand, Wish
-from tests.agrenting.payment_model import DAY_S, FINAL, Ink, Json, Model, Move, Pair, Transfer
+from tests.agrenting.payment_model import DAY_S, FINAL, Ink, Json, Model, Move, Pair
 from tests.agrenting.payment_wire import Wire
 from tests.system.harness import Client, Refused
 
@@ -65,7 +65,7 @@ class PaymentMachine(RuleBasedStateMachine):
         ),
         windows=st.sampled_from([DAY_S, 3 * DAY_S]),
         deposit=st.sampled_from([5, 1_000, 1_000, 1_000]),
-        counter=st.sampled_from([0, 300, 300, 300, None]),
+        counter=st.sampled_from([300, 300, 300, 300, 300, 0, None]),
     )
     def begin(self, modes: tuple[str, str], windows: int, deposit: int, counter: int | None) -> None:
         self.wire.run(self._begin(modes, windows, deposit, counter))
@@ -131,6 +131,22 @@ class PaymentMachine(RuleBasedStateMachine):
     def pays(self, wish: Wish) -> None:
         """An honest transfer, on its way more often than anything else."""
         self._pay(wish, is_answered=True)
+
+    @rule(number=st.integers(0, 1), who=st.integers(0, 1), amount=st.sampled_from([1, 5, 100]), wish=WISHES)
+    def deposits(self, number: int, who: int, amount: int, wish: Wish) -> None:
+        """More money, and then something that was perhaps signed before it."""
+        stale = self.hand.move(msgspec.structs.replace(wish, number=number, event=PAY, lie=""))
+        self._do(number, Move(who=who, event="deposit", payload={"amount": amount}, door=REST))
+        self._do(number, stale)
+
+    @precondition(lambda self: len(self.sent) > MOVES_BEFORE_LONG_WAITS)
+    @rule(wish=WISHES, is_withdrawn=st.booleans())
+    def disputes(self, wish: Wish, *, is_withdrawn: bool) -> None:
+        """Each may once; perhaps it is taken back, by somebody."""
+        self._do(wish.number, self.hand.move(msgspec.structs.replace(wish, event="dispute")))
+        if is_withdrawn:
+            who = wish.who if wish.pick % 4 else 1 - wish.who
+            self._do(wish.number, self.hand.move(msgspec.structs.replace(wish, event="withdraw_dispute", who=who)))
 
     def _pay(self, wish: Wish, *, is_answered: bool) -> None:
         honest = msgspec.structs.replace(wish, event=PAY, lie="", amount=abs(wish.amount) or 1)
@@ -365,7 +381,7 @@ class PaymentMachine(RuleBasedStateMachine):
         exported = await self.players[number].call("GET", f"{path}/history", headers={"accept": "application/jsonl"})
         lines = [json.loads(line) for line in exported.text.splitlines()]
         assert verify_history(lines, **keys).unproven == ()
-        balances = self._told_by_signatures(model, lines[1:-1])
+        balances = self.ink.balances_after(model.id, lines[1:-1])
         if channel["status"] != "closed":
             refused = await self.players[0].refused("GET", f"{path}/receipt")
             assert refused.why == (409, "not_closed")
@@ -386,25 +402,6 @@ class PaymentMachine(RuleBasedStateMachine):
                 assert cause in {"force_close", "dispute_timeout"}
                 assert finals == balances
 
-    def _told_by_signatures(self, model: Model, steps: list[Json]) -> Pair:
-        """The balances that follow from deposits, and from transfers that both have signed with their own keys."""
-        balances = [0, 0]
-        for step in steps:
-            details = step["details"]
-            if step["kind"] in {"opened", "accepted", "deposit"}:
-                amount = details["amount"] if step["kind"] == "deposit" else details["deposit"]
-                balances[self.ink.ids.index(step["agent_id"])] += amount
-            elif step["kind"] == "transfer":
-                payer, amount = self.ink.ids.index(details["from_agent_id"]), details["amount"]
-                balances[payer] -= amount
-                balances[1 - payer] += amount
-                after = (balances[0], balances[1])
-                transfer = Transfer(nonce=details["nonce"], payer=payer, amount=amount, balances=after)
-                message = self.ink.transfer(model.id, transfer)
-                assert self.ink.is_signed(0, message, details["signature_a"])
-                assert self.ink.is_signed(1, message, details["signature_b"])
-        return balances[0], balances[1]
-
 
 def _topic(model: Model) -> str:
     return f"payment:{model.id}"
@@ -418,10 +415,9 @@ USUAL = {
 """Answers that so many moves get; where one is missing, the machine does not do what it is there for."""
 
 SELDOM = {
-    *("reject_transfer", "deposit", "close_request", "close", "dispute", "withdraw_dispute", "force_close"),
-    *("invalid_signature", "nonce_gap", "no_pending_transfer", "insufficient_channel_balance", "amount_out_of_range"),
-    *("sum_mismatch", "terminal_state", "contact_revoked", "state_lost", "stale_state", "forbidden_role"),
-    *("proposal_mismatch", "dispute_used", "not_disputed"),
+    *("reject_transfer", "deposit", "close", "dispute", "withdraw_dispute", "force_close", "terminal_state"),
+    *("invalid_signature", "no_pending_transfer", "insufficient_channel_balance", "amount_out_of_range"),
+    *("contact_revoked", "state_lost", "forbidden_role", "dispute_used", "not_disputed"),
 }
 """The same of very many moves."""
 
@@ -445,10 +441,10 @@ def run(*, examples: int, steps: int, answers_to_meet: set[str]) -> None:
 
 @pytest.mark.timeout(300)
 def test_whatever_the_two_send_over_sockets_only_what_both_signed_is_paid() -> None:
-    run(examples=16, steps=30, answers_to_meet=USUAL)
+    run(examples=12, steps=30, answers_to_meet=USUAL)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3_600)
 def test_whatever_the_two_send_for_long_only_what_both_signed_is_paid() -> None:
-    run(examples=300, steps=60, answers_to_meet=USUAL | SELDOM)
+    run(examples=150, steps=60, answers_to_meet=USUAL | SELDOM)
