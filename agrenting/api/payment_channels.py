@@ -25,6 +25,7 @@ from channels import discovery, payment
 from channels.channel_steps import ChannelStep, StepKind
 from channels.handlers import Empty
 from channels.payment import JoinChannel
+from channels.payment_known import signed_state
 from channels.payment_opening import ACCEPT, CANCEL, DECLINE, DEPOSIT, OPEN, DeclineChannel
 from channels.payment_state import PaymentChannel, Phase, history_header, require_party, snapshot
 from crypto import HistoryDigest
@@ -199,7 +200,7 @@ async def list_transfers(call: Call, query: TransfersQuery) -> object:
         channel = own_channel(call, tx)
         found = channel_steps.from_nonce(tx, channel.id, query.after + 1, limit=query.limit + 1)
         shown = found[: query.limit]
-        items = [payment.signed_state(step) for step in shown if step.kind is StepKind.TRANSFER]
+        items = [signed_state(step) for step in shown if step.kind is StepKind.TRANSFER]
         has_more = len(found) > query.limit
         return page(items, limit=query.limit, next_cursor=str(shown[-1].last_nonce) if has_more else None)
 
