@@ -7,7 +7,7 @@ import pytest
 
 from channels import discovery, messages, negotiation, task_state
 from channels.contact_book import BLOCK_EXPIRES, CONTACT_EXPIRES, REQUEST_EXPIRES
-from channels.handlers import Decision, Empty, Handler
+from channels.handlers import Decision, Empty, Handler, event_class
 from channels.routes import CLOCKS, OURS, BadTopicModule, Routes, route_of
 from tests.channels.bargain import opened
 from tests.channels.roles import ALICE, context
@@ -114,3 +114,11 @@ def test_a_module_that_lacks_a_name_is_told_which(name: str) -> None:
 def test_a_pattern_is_a_whole_topic_or_a_prefix_and_a_star(pattern: object) -> None:
     with pytest.raises(BadTopicModule, match="TOPIC"):
         Routes((topic_module(pattern),))
+
+
+def test_an_event_counts_in_its_own_class_but_a_chain_among_the_control_events_and_a_stream_by_its_bytes_alone() -> (
+    None
+):
+    counted = {rate: event_class(rate) for rate in ("control", "discovery", "chain", "stream")}
+
+    assert counted == {"control": "control", "discovery": "discovery", "chain": "control", "stream": None}
