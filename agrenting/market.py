@@ -38,11 +38,6 @@ def fix_market(tx: WriterTx, settings: Settings) -> Market:
     return _market(fixed, settings)
 
 
-def read_market(tx: Tx, settings: Settings) -> Market:
-    """The deployment's market as it was fixed."""
-    return _market(_fixed(tx), settings)
-
-
 def _fixed(tx: Tx) -> dict[str, str]:
     return {row[0]: row[1] for row in tx.all("SELECT name, value FROM market")}
 

@@ -5,6 +5,7 @@ from typing import Any, Final
 import msgspec
 
 from agrenting.clock import to_ms
+from agrenting.db.parties import SIDES_OF, UNFINISHED
 from agrenting.db.transaction import Loaded, Row, Tx, WriterTx
 from channels.agents import REPUTATION_MAX_CENTI, Agent, AgentStatus
 from channels.errors import Conflict
@@ -171,14 +172,16 @@ def decode(row: Row) -> Agent:
 
 def has_open_signatures(tx: Tx, agent_id: str) -> bool:
     """Whether a negotiation or a payment channel is open that this agent's key signs in, so that it must not change."""
-    for table, statuses, sides in (
-        ("negotiations", "'open'", ("client_agent_id", "provider_agent_id")),
-        ("payment_channels", "'pending', 'open', 'closing', 'disputed'", ("agent_a_id", "agent_b_id")),
-    ):
-        for side in sides:
-            if tx.one(f"SELECT 1 FROM {table} WHERE {side} = :id AND status IN ({statuses})", id=agent_id):
-                return True
-    return False
+    return _has_unfinished(tx, "negotiation", "negotiations", agent_id) or _has_unfinished(
+        tx, "payment", "payment_channels", agent_id
+    )
+
+
+def _has_unfinished(tx: Tx, store: str, table: str, agent_id: str) -> bool:
+    return any(
+        tx.one(f"SELECT 1 FROM {table} WHERE {side} = :id AND status IN ({UNFINISHED[store]})", id=agent_id)
+        for side in SIDES_OF[store]
+    )
 
 
 def is_in_use(tx: Tx, agent_id: str) -> bool:
@@ -188,11 +191,7 @@ def is_in_use(tx: Tx, agent_id: str) -> bool:
     row = tx.one("SELECT balance FROM accounts WHERE name = :name", name=f"agent:{agent_id}:available")
     if row is not None and row[0] != 0:
         return True
-    for side in ("client_agent_id", "provider_agent_id"):
-        unfinished = f"SELECT 1 FROM tasks WHERE {side} = :id AND status IN ('pending', 'in_progress')"
-        if tx.one(unfinished, id=agent_id):
-            return True
-    return False
+    return _has_unfinished(tx, "task", "tasks", agent_id)
 
 
 def delete(tx: WriterTx, agent_id: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from agrenting.clock import from_ms, to_ms
 from agrenting.db import agents, people, states
-from agrenting.db.pages import SIDES_OF, UNFINISHED
+from agrenting.db.parties import SIDES_OF, UNFINISHED
 from agrenting.db.people import User
 from agrenting.db.transaction import Tx
 from channels.agents import Agent

@@ -4,27 +4,13 @@ Each page begins at a key of an index, so page 1,000 costs what page 1 costs.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from agrenting.db import states
+from agrenting.db.parties import ROLES, SIDES_OF, UNFINISHED
 from agrenting.db.transaction import Tx
-
-ROLES: Final = {
-    "negotiation": {"client": "client_agent_id", "provider": "provider_agent_id"},
-    "task": {"client": "client_agent_id", "provider": "provider_agent_id"},
-    "payment": {"opener": "agent_a_id", "counterparty": "agent_b_id"},
-}
-"""Store → the parts that an agent may have in one, and their columns."""
-
-SIDES_OF: Final = {store: tuple(roles.values()) for store, roles in ROLES.items()}
-UNFINISHED: Final = {
-    "negotiation": "'open'",
-    "task": "'pending', 'in_progress'",
-    "payment": "'pending', 'open', 'closing', 'disputed'",
-}
-"""Store → the statuses of what has not ended, as SQL."""
 
 
 class Slice(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,13 +6,14 @@ from typing import Any, Final, cast
 import msgspec
 
 from agrenting.db import channel_steps, states
+from agrenting.db.parties import UNFINISHED
 from agrenting.db.transaction import Tx
 from channels.channel_steps import ChannelStep, StepKind
 from channels.handlers import Context
 from channels.payment_opening import AcceptanceFacts
 from channels.payment_state import ChannelFacts, PaymentChannel
 
-UNFINISHED: Final = "'pending', 'open', 'closing', 'disputed'"
+_UNFINISHED: Final = UNFINISHED["payment"]
 STEPS_AT_ONCE: Final = 1_000
 
 
@@ -20,9 +21,9 @@ def locked_by(tx: Tx, agent_id: str) -> int:
     """An agent's side of all its channels that have not ended, in minor units."""
     row = tx.one(
         "SELECT (SELECT coalesce(sum(json_extract(state, '$.balance_a')), 0) FROM payment_channels"
-        f" WHERE agent_a_id = :id AND status IN ({UNFINISHED}))"
+        f" WHERE agent_a_id = :id AND status IN ({_UNFINISHED}))"
         " + (SELECT coalesce(sum(json_extract(state, '$.balance_b')), 0) FROM payment_channels"
-        f" WHERE agent_b_id = :id AND status IN ({UNFINISHED}))",
+        f" WHERE agent_b_id = :id AND status IN ({_UNFINISHED}))",
         id=agent_id,
     )
     return 0 if row is None else int(row[0])
@@ -32,8 +33,8 @@ def count_open(tx: Tx, a_id: str, b_id: str) -> int:
     """The channels of two agents that have not ended, whoever opened them."""
     row = tx.one(
         f"SELECT (SELECT count(*) FROM payment_channels WHERE agent_a_id = :a AND agent_b_id = :b"
-        f" AND status IN ({UNFINISHED})) + (SELECT count(*) FROM payment_channels WHERE agent_a_id = :b"
-        f" AND agent_b_id = :a AND status IN ({UNFINISHED}))",
+        f" AND status IN ({_UNFINISHED})) + (SELECT count(*) FROM payment_channels WHERE agent_a_id = :b"
+        f" AND agent_b_id = :a AND status IN ({_UNFINISHED}))",
         a=a_id,
         b=b_id,
     )
@@ -166,7 +167,7 @@ def _doctor_money(tx: Tx) -> list[str]:
         f"channel {id_} is {status} with {total} in it, its lock holds {held}"
         for id_, status, total, held in tx.all(
             "SELECT c.id, c.status, c.total, coalesce(a.balance, 0) FROM (SELECT id, status, CASE WHEN status IN"
-            f" ({UNFINISHED}) THEN json_extract(state, '$.balance_a') + json_extract(state, '$.balance_b') ELSE 0 END"
+            f" ({_UNFINISHED}) THEN json_extract(state, '$.balance_a') + json_extract(state, '$.balance_b') ELSE 0 END"
             " AS total FROM payment_channels) c LEFT JOIN accounts a ON a.name = 'channel:' || c.id || ':lock'"
             " WHERE c.total != coalesce(a.balance, 0)"
         )

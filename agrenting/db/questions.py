@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from agrenting.db import contacts, messages, payment_channels, search, states, streams
-from agrenting.db.pages import SIDES_OF, UNFINISHED
+from agrenting.db.parties import SIDES_OF, UNFINISHED
 from agrenting.db.transaction import Tx, WriterTx
 from channels.agents import Agent
 from channels.contacts import Tie
