@@ -6,7 +6,7 @@ The command line decides on the same database; a running server has to tell its 
 import msgspec
 
 from agrenting.db.transaction import WriterTx
-from channels.handlers import Told
+from channels.handlers import Saved, Told
 
 
 class Announcement(msgspec.Struct, frozen=True):
@@ -24,7 +24,9 @@ decode = msgspec.json.Decoder(Announcement).decode
 
 
 def announce(tx: WriterTx, announcement: Announcement, *, now_ms: int) -> None:
-    """Leave an announcement for whoever serves this database."""
+    """Leave an announcement for whoever serves this database; of states that were saved, only which they are."""
+    told = tuple(Saved(one.topic) if isinstance(one, Saved) else one for one in announcement.broadcasts)
+    announcement = msgspec.structs.replace(announcement, broadcasts=told)
     tx.run(
         "INSERT INTO announcements (body, created_at) VALUES (:body, :now)",
         body=msgspec.json.encode(announcement).decode(),

@@ -138,6 +138,19 @@ def _add_verify(verify: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a receipt, or a payment channel's whole history in JSON Lines, as the REST routes give them",
     )
+    for direction, whose in (("input", "the client sent"), ("output", "the provider sent")):
+        verify.add_argument(
+            f"--{direction}",
+            metavar="FILE",
+            help=f"what {whose}: its size and SHA-256 must be those that the task's receipt says",
+        )
+    verify.add_argument(
+        "--chunk-bytes",
+        type=int,
+        metavar="N",
+        help="the file was sent in chunks of N bytes, but for the last: check the running digest too, which also a "
+        "stream has that was not closed",
+    )
     parties = {
         "platform": "of every document",
         "client": "of an agreement",

@@ -46,6 +46,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         topics_per_socket_max: Topics that one socket may have joined.
         outbox_bytes_max: What may wait for a socket that does not read; beyond it the socket is closed (1013).
         inbox_frames_max: Frames of one socket under way at most; beyond it the socket is not read for a while.
+        inbox_bytes_max: Their bytes at most, likewise.
         socket_idle_s: A socket that has sent nothing for so long is closed.
         join_timeout_s: A join that has not been answered by then is refused (`join timeout`).
         drain_s: Over how many seconds sockets are closed when the server stops.
@@ -75,6 +76,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     topics_per_socket_max: int = 100
     outbox_bytes_max: int = 1_048_576
     inbox_frames_max: int = 1_024
+    inbox_bytes_max: int = 4_194_304
     socket_idle_s: float = 60.0
     join_timeout_s: float = 10.0
     drain_s: float = 5.0
@@ -186,6 +188,8 @@ def _require_ranges(settings: Settings) -> None:
         raise SettingsError(f"limits.rounds_per_side_max is between 1 and {ROUNDS_MAX}")
     if not 1 <= settings.limits.price_max <= PRICE_MAX:
         raise SettingsError(f"limits.price_max is between 1 and {PRICE_MAX}")
+    if not 0 <= settings.limits.hold_default_s <= settings.limits.hold_max_s:
+        raise SettingsError("limits.hold_default_s is between 0 and limits.hold_max_s")
 
 
 def _require_workable(settings: Settings) -> None:

@@ -8,17 +8,16 @@ and other topics never wait.
 """
 
 from collections import deque
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 import structlog
 
 from agrenting.db.commit import StorageUnavailable
-from agrenting.engine import Command, Done
+from agrenting.deciding import Command, Done
 from agrenting.rates import TokenBucket, too_often
+from agrenting.subscriptions import Slot, Subscription
 from agrenting.transport import HubProtocol
-from channels.contacts import Party
 from channels.errors import Invalid, Refusal
 from channels.handlers import NO_REPLY, RATES_IN_BYTES, Access, Decision, Handler, event_class
 from channels.identity import Identity
@@ -61,48 +60,6 @@ class Joining:
         self.waiting: deque[Frame] = deque()
 
 
-class Slot:
-    """The place of one push's reply in its topic's queue: filled when it is decided, sent in order."""
-
-    __slots__ = ("send",)
-
-    def __init__(self) -> None:
-        self.send: Callable[[], None] | None = None
-
-
-class Subscription:
-    """One socket's joined topic."""
-
-    __slots__ = ("connection", "join_ref", "joined", "party", "route", "slots", "topic")
-
-    def __init__(self, connection: "Connection", joined: Joined, join: Join, route: Route, party: Party) -> None:
-        self.connection = connection
-        self.joined = joined
-        # As Phoenix does: who joined without a join_ref is spoken to by the join's ref.
-        self.join_ref = join.ref if join.join_ref is None else join.join_ref
-        self.route = route
-        self.topic = joined.topic
-        self.party = party
-        self.slots: deque[Slot] = deque()
-
-    def take_slot(self) -> Slot:
-        """The next place in the queue of replies."""
-        slot = Slot()
-        self.slots.append(slot)
-        self.connection.under_way(1)
-        return slot
-
-    def fill(self, slot: Slot, send: Callable[[], None]) -> None:
-        """Fill a place, and send what now stands at the head of the queue."""
-        slot.send = send
-        self.connection.under_way(-1)
-        slots = self.slots
-        while slots and slots[0].send is not None:
-            ready = slots.popleft().send
-            assert ready is not None, "just looked at"
-            ready()
-
-
 class Connection:
     """One open socket.
 
@@ -118,6 +75,7 @@ class Connection:
         "_is_leaving",
         "_joining",
         "_under_way",
+        "_under_way_bytes",
         "buckets",
         "expires_at",
         "heard_at",
@@ -142,6 +100,7 @@ class Connection:
         self.buckets: dict[str, TokenBucket] = {}
         self._joining: dict[str, Joining] = {}
         self._under_way = 0
+        self._under_way_bytes = 0
         self._is_held = False
         self._is_leaving = False
 
@@ -289,7 +248,7 @@ class Connection:
     def _push(self, push: Push) -> None:
         subscription: Subscription = push.joined.subscription
         handler = subscription.route.handlers.get(push.event)
-        slot = subscription.take_slot()
+        slot = subscription.take_slot(len(push.payload))
         try:
             if handler is None:
                 raise Invalid(
@@ -358,6 +317,8 @@ class Connection:
         for pushed in decision.pushes:
             outgoing = Outgoing(subscription.topic, pushed.event, pushed.payload)
             self.send(outgoing.frame_for(self.vsn, subscription.join_ref))
+        if decision.follow is not None:
+            subscription.follow(decision.follow, self.hub.engine.read)
         if decision.presence:
             self.hub.change_presence(subscription, decision.presence)
         if decision.stop:
@@ -373,7 +334,12 @@ class Connection:
 
     def _command(self, handler: Handler, topic: str, payload: Any) -> Command:
         self.identity.require_scope(handler.scope)
-        request = payload if handler.request is msgspec.Raw else decode_payload(payload, handler.request)
+        if handler.request is msgspec.Raw:
+            request = payload
+        elif handler.binary is not None and isinstance(payload, bytes):
+            request = handler.binary(payload)
+        else:
+            request = decode_payload(payload, handler.request)
         return Command(handler=handler, topic=topic, request=request, sender=self.identity, socket=self)
 
     def _limit(self, rate: str, cost: float) -> None:
@@ -392,16 +358,19 @@ class Connection:
             raise too_often(wait_s)
         hub.agent_buckets[rate].take(self.identity.id, cost)
 
-    def under_way(self, change: int) -> None:
-        """Count frames that are being decided; hold reading while there are too many."""
+    def under_way(self, change: int, size: int) -> None:
+        """Count frames that are being decided, and their bytes; hold reading while there are too many."""
         self._under_way += change
+        self._under_way_bytes += size
+        settings = self.hub.settings
         if self._is_leaving and self._under_way == 0:
             self.hub.loop.call_soon(self.close, CLOSE_RESTART, RESTARTS)  # Once what was decided has been said.
         elif self._is_held:
-            if self._under_way <= self.hub.settings.inbox_frames_max // 2:
+            frames, size = settings.inbox_frames_max // 2, settings.inbox_bytes_max // 2
+            if self._under_way <= frames and self._under_way_bytes <= size:
                 self._is_held = False
                 self.protocol.resume_reading()
-        elif self._under_way > self.hub.settings.inbox_frames_max:
+        elif self._under_way > settings.inbox_frames_max or self._under_way_bytes > settings.inbox_bytes_max:
             self._is_held = True
             self.protocol.hold_reading()
 
@@ -414,10 +383,14 @@ class Connection:
         if protocol.outbox_bytes > self.hub.settings.outbox_bytes_max:
             protocol.flush()  # It may only be that much was said within one loop turn.
             if protocol.is_full and protocol.outbox_bytes > self.hub.settings.outbox_bytes_max:
-                log.warning("slow_consumer", agent=self.identity.handle, outbox_bytes=protocol.outbox_bytes)
-                self.hub.count("close", None, "slow_consumer")
-                # Its topics end when the door hears of it: to tell that now could fill the next outbox, and so on.
-                protocol.close_with(CLOSE_TRY_LATER, "you do not read fast enough: the outbox is full")
+                self.too_slow()
+
+    def too_slow(self) -> None:
+        """Close a socket for which too much waits. It comes again and resumes."""
+        log.warning("slow_consumer", agent=self.identity.handle, outbox_bytes=self.protocol.outbox_bytes)
+        self.hub.count("close", None, "slow_consumer")
+        # Its topics end when the door hears of it: to tell that now could fill the next outbox, and so on.
+        self.protocol.close_with(CLOSE_TRY_LATER, "you do not read fast enough: the outbox is full")
 
     def _send_reply(self, join_ref: Any, ref: Any, topic: str, status: str, response: Any) -> None:
         self.send(encode_reply(self.vsn, join_ref=join_ref, ref=ref, topic=topic, status=status, response=response))

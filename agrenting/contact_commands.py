@@ -18,7 +18,7 @@ from agrenting.config import Settings
 from agrenting.db import contact_lists, contacts
 from agrenting.db.pages import Part, Slice
 from agrenting.db.transaction import WriterTx
-from agrenting.engine import THE_HOUSE, Command, decide
+from agrenting.deciding import THE_HOUSE, Command, decide
 from agrenting.folder import Folder
 from agrenting.ids import new_id
 from agrenting.membership import join_organisation, leave_organisation

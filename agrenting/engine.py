@@ -13,18 +13,18 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
-import msgspec
 import structlog
 
 from agrenting import auth
 from agrenting.clock import Clock
-from agrenting.db.changes import carry_out
 from agrenting.db.commit import Unit
 from agrenting.db.database import Database
-from agrenting.db.questions import LOADERS, STATE_OF
+from agrenting.db.questions import LOADERS
 from agrenting.db.transaction import ReaderTx, WriterTx
+from agrenting.deciding import Command, Done, Settled, decide, decide_together
 from agrenting.ids import new_id
-from channels.handlers import Access, Broadcast, Context, Decision, Handler, Market, Told
+from agrenting.lanes import Lanes
+from channels.handlers import Access, Broadcast, Context, Decision, Market, Saved, Told
 from channels.identity import Identity
 from channels.payment_disputes import STATE_LOST
 
@@ -32,52 +32,7 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-Settled = Callable[["Done | None", Exception | None], None]
 Publish = Callable[[tuple[Told, ...], str | None, Any], None]
-
-THE_HOUSE = Identity(kind="user", user_id="", handle="system", key_id="", scopes=frozenset())
-"""Who acts where the clock alone does: timers, and the command line on the data folder."""
-
-
-class Command(msgspec.Struct, frozen=True, kw_only=True):
-    """One event to be decided: from a frame, a REST call or a timer.
-
-    Args:
-        handler: The event's handler.
-        topic: The whole topic; the handler's state is that of the part behind the colon.
-        request: The decoded payload.
-        sender: Who asks.
-        socket: The sending connection, for broadcasts that leave it out; None for REST.
-    """
-
-    handler: Handler
-    topic: str
-    request: Any
-    sender: Identity
-    socket: Any = None
-
-    @property
-    def topic_id(self) -> str:
-        """The part of the topic behind the first colon."""
-        return self.topic.partition(":")[2]
-
-
-class Done(msgspec.Struct, frozen=True):
-    """A decision that is durable, and all that has to be told of it."""
-
-    decision: Decision
-    broadcasts: tuple[Told, ...]
-
-
-def decide(tx: WriterTx, command: Command, context: Context) -> Done:
-    """Inside a writing transaction: load, decide, save. Whoever calls has made sure who asks."""
-    handler = command.handler
-    loads = handler.loads
-    loaded = LOADERS[loads](tx, command.topic_id, command.request, context) if loads else None
-    decision = handler.decide(loaded, command.request, context)
-    store = STATE_OF.get(loads, "")
-    state_id = decision.state.id if decision.state is not None else ""
-    return Done(decision, carry_out(tx, decision, context, store=store, state_id=state_id))
 
 
 def _noting(is_stored: asyncio.Event, settled: Settled, done: Done | None, error: Exception | None) -> None:
@@ -104,6 +59,12 @@ class Engine:
         self._rehearsing: dict[str, deque[tuple[Command, Settled]]] = {}
         self._rehearsals: set[asyncio.Task[None]] = set()
         self._stage = ThreadPoolExecutor(1, thread_name_prefix="agrenting-rehearsal")
+        self.lanes = Lanes(
+            submit=database.commits.submit,
+            decide=lambda tx, commands: decide_together(tx, commands, self.context),
+            context=self.context,
+            publish=self._publish,
+        )
 
     def context(self, sender: Identity, topic: str) -> Context:
         """What a handler may know, now."""
@@ -118,8 +79,12 @@ class Engine:
     def submit(self, command: Command, settled: Settled) -> None:
         """Decide a command in the writing transaction; `settled` is called once it is durable, in commit order.
 
-        One that is rehearsed comes a little later, and so do those on the same topic that come after it.
+        One that is rehearsed comes a little later, and so do those on the same topic that come after it. Events that
+        are relayed before they are durable go by the topic's lane.
         """
+        if command.handler.foresees is not None:
+            self.lanes.submit(command, settled)
+            return
         waiting = self._rehearsing.get(command.topic)
         if waiting is not None:
             waiting.append((command, settled))
@@ -185,6 +150,7 @@ class Engine:
                 self._publish(done.broadcasts, command.sender.agent_id, command.socket)
             settled(done, error)
 
+        settled = self.lanes.passing(command.topic, settled)
         self.database.commits.submit(Unit(run, told))
 
     def decide(self, tx: WriterTx, command: Command) -> Done:
@@ -231,12 +197,19 @@ class Engine:
         return await self.database.read(ask)
 
     def _publish(self, told: tuple[Told, ...], sender_id: str | None, socket: Any) -> None:
-        """Tell what is durable. Should that fail, which is a bug, whoever waits for the answer gets it all the same."""
+        """Tell what follows. Should that fail, which is a bug, whoever waits for the answer gets it all the same."""
         _alert(told)
         try:
-            self.publish(told, sender_id, socket)
+            self.publish(tuple(one for one in told if not isinstance(one, Saved)), sender_id, socket)
         except Exception:
             log.exception("publish_failed", topics=[one.topic for one in told if isinstance(one, Broadcast)])
+        for one in told:
+            if isinstance(one, Saved):
+                self.lanes.saved(one.topic, one.state)
+
+    def tell(self, told: tuple[Told, ...]) -> None:
+        """Tell what another process has decided."""
+        self._publish(told, None, None)
 
     async def read(self, question: Callable[[ReaderTx], T]) -> T:
         """Ask the database beside the writer."""

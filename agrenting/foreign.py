@@ -77,7 +77,7 @@ class ForeignChanges:
         if any(isinstance(one, Retied) for one in announced):
             await self._engine.change(lambda tx: (None, self._as_they_stand(tx, announced)))
         else:
-            self._hub.publish(announced, None, None)
+            self._engine.tell(announced)
 
     def _as_they_stand(self, tx: WriterTx, announced: tuple[Told, ...]) -> tuple[Told, ...]:
         now = self._engine.clock()

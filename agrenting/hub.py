@@ -14,7 +14,7 @@ from typing import Any, Final
 import structlog
 
 from agrenting.config import Settings
-from agrenting.connection import CLOSE_GOING_AWAY, CLOSE_RESTART, CLOSE_SESSION_OVER, RESTARTS, Connection, Subscription
+from agrenting.connection import CLOSE_GOING_AWAY, CLOSE_RESTART, CLOSE_SESSION_OVER, RESTARTS, Connection
 from agrenting.db import agents
 from agrenting.db.commit import Unit
 from agrenting.db.transaction import WriterTx
@@ -22,9 +22,10 @@ from agrenting.engine import Engine
 from agrenting.metrics import Metrics
 from agrenting.presences import Topic
 from agrenting.rates import Buckets, TokenBucket
+from agrenting.subscriptions import Subscription
 from channels import discovery
 from channels.contacts import Tie
-from channels.handlers import KnowTies, Retied, ShowPresence, Told, Track, UpdateMeta
+from channels.handlers import Broadcast, KnowTies, Retied, Saved, ShowPresence, Told, Track, UpdateMeta
 from channels.identity import Identity
 from channels.routes import Route, Routes
 
@@ -194,8 +195,12 @@ class Hub:
                     self._retie(one.b_id, one.a_id, one.tie.mirrored)
                 continue
             topic = self.topics.get(one.topic)
-            if topic is not None:
+            if topic is None or isinstance(one, Saved):
+                continue
+            if isinstance(one, Broadcast):
                 topic.publish(one, sender_id, socket)
+            else:
+                topic.unsay(sender_id)
 
     def _topic_of(self, subscription: Subscription) -> Topic | None:
         """The topic that a subscription is still one of."""

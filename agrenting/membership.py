@@ -12,7 +12,7 @@ from agrenting.db import agents, contacts, people, states
 from agrenting.db.changes import carry_out
 from agrenting.db.people import Organisation, User
 from agrenting.db.transaction import WriterTx
-from agrenting.engine import THE_HOUSE
+from agrenting.deciding import THE_HOUSE
 from agrenting.ids import new_id
 from channels.agents import Agent
 from channels.contact_book import ContactRequest, Entity, Origin, Pair, RequestPhase, befriended, resolved

@@ -8,12 +8,13 @@ from collections.abc import Iterable
 from itertools import product
 from typing import Final
 
-from agrenting.connection import Connection, Subscription
+from agrenting.connection import Connection
 from agrenting.ids import new_phx_ref, new_secret
+from agrenting.subscriptions import Subscription
 from channels.contacts import NO_TIE, Party, Tie, Ties
 from channels.handlers import Audience, Broadcast, Track, UpdateMeta
 from channels.presence import Diff, Presence, State, filter_diff
-from channels.wire import Outgoing
+from channels.wire import PHX_ERROR, Outgoing
 
 PRESENCE_DIFF: Final = "presence_diff"
 PRESENCE_STATE: Final = "presence_state"
@@ -45,6 +46,7 @@ class Topic:
     def publish(self, broadcast: Broadcast, sender_id: str | None, socket: Connection | None) -> None:
         """Send a broadcast to whom it is for; its payload is encoded once."""
         outgoing = Outgoing(broadcast.topic, broadcast.event, broadcast.payload)
+        binary = None if broadcast.binary is None else Outgoing(broadcast.topic, broadcast.event, broadcast.binary)
         audience = broadcast.audience
         is_about = broadcast.about is not None
         about = self.parties.get(broadcast.about) if broadcast.about is not None else None
@@ -56,7 +58,14 @@ class Topic:
                 continue
             if is_about and subscription.route.visible and (about is None or not self._sees(subscription, about)):
                 continue
-            connection.send(outgoing.frame_for(connection.vsn, subscription.join_ref))
+            subscription.tell(binary if binary is not None and subscription.is_binary else outgoing, broadcast)
+
+    def unsay(self, sender_id: str | None) -> None:
+        """End the topic for all who got what an agent has sent and what is not stored: they join again."""
+        for subscription in list(self.subscribers):
+            connection = subscription.connection
+            if connection.identity.agent_id != sender_id:
+                connection.end(subscription, PHX_ERROR, {"reason": "relay_void"})
 
     # Presence.
 

@@ -12,7 +12,8 @@ import structlog
 from agrenting.clock import from_ms, to_ms
 from agrenting.db.changes import set_timer
 from agrenting.db.transaction import ReaderTx, WriterTx
-from agrenting.engine import THE_HOUSE, Command, Engine
+from agrenting.deciding import THE_HOUSE, Command
+from agrenting.engine import Engine
 from channels.handlers import Empty, Timer, Told
 from channels.routes import Routes
 

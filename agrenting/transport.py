@@ -7,6 +7,7 @@ limits, fragmentation, UTF-8 and pings stay uvicorn's and `websockets`'.
 The ASGI application finds the protocol in `scope["extensions"]["agrenting.socket"]`.
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -56,6 +57,7 @@ class HubProtocol(WebSocketsSansIOProtocol):
         self._is_reading = True
         self.outbox_bytes = 0
         self.is_full = False
+        self._drained: list[asyncio.Future[None]] = []
 
     def handle_connect(self, event: Request) -> None:
         """Tell the application of us, before its task first runs."""
@@ -158,6 +160,26 @@ class HubProtocol(WebSocketsSansIOProtocol):
         super().resume_writing()
         self.is_full = False
         self.flush()
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        super().connection_lost(exc)
+        self._wake()
+
+    async def drained(self) -> None:
+        """Return once the peer has read so far that more can be written, or is gone."""
+        self.flush()
+        if self.is_full and not (self.close_sent or self.disconnected):
+            waiting: asyncio.Future[None] = self.loop.create_future()
+            self._drained.append(waiting)
+            await waiting
+
+    def _wake(self) -> None:
+        waiting, self._drained = self._drained, []
+        for one in waiting:
+            if not one.done():
+                one.set_result(None)
 
     def hold_reading(self) -> None:
         """Read no more from this peer until `resume_reading`: too much of it is under way."""
@@ -181,6 +203,7 @@ class HubProtocol(WebSocketsSansIOProtocol):
         self.outbox_bytes = 0
         self.conn.send_close(code, reason.encode()[:CLOSE_REASON_BYTES_MAX].decode(errors="ignore"))
         self.close_sent = True
+        self._wake()
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.resume_reading()
         self.close_timer = self.loop.call_later(CLOSE_GRACE_S, self._cut)

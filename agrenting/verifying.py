@@ -1,31 +1,63 @@
 """What `agrenting verify` does: receipts and histories are checked offline, with public keys alone.
 
 No database, no server and no settings are needed. A receipt is one JSON document; a history is JSON Lines, and is read
-line by line, however long it is.
+line by line, however long it is. So are files that a task's receipt is held against: block by block.
 """
 
 import argparse
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Literal, cast
 
 import msgspec
 
 from agrenting.commands import Answer, CommandError
 from agrenting.config import Settings
 from channels.strictness import TooLoose, require_strict
-from crypto import ReceiptError, ReceiptReport, parse_public_key, verify_history, verify_receipt
+from crypto import (
+    ReceiptError,
+    ReceiptReport,
+    parse_public_key,
+    verify_chunks,
+    verify_history,
+    verify_receipt,
+    verify_stream,
+)
 
 RECEIPT_BYTES_MAX = 4_194_304
 LINE_BYTES_MAX = 1_048_576
+BLOCK_BYTES = 65_536
+CHUNK_BYTES_MAX = 16_777_216
+"""A chunk is read whole."""
+
 ROLES = ("platform", "client", "provider", "opener", "counterparty")
 HISTORY_ROLES = ("platform", "opener", "counterparty")
+TASK = "task"
+DIRECTIONS: tuple[Literal["input", "output"], ...] = ("input", "output")
+
+
+class Files(msgspec.Struct, frozen=True):
+    """The files that a task's receipt is held against.
+
+    Args:
+        paths: Of the streams whose bytes are there, by direction.
+        chunk_bytes: The size of all chunks but the last, to check the running digests too; None for checksums alone.
+    """
+
+    paths: dict[Literal["input", "output"], Path]
+    chunk_bytes: int | None = None
 
 
 def verify(chosen: argparse.Namespace, _settings: Settings) -> Answer:
-    """Check receipts and histories offline."""
+    """Check receipts and histories offline, and files against the receipt of a task.
+
+    Raises:
+        CommandError: `--chunk-bytes` has no meaning so.
+    """
     keys = {role: parse_public_key(given) for role in ROLES if (given := getattr(chosen, f"{role}_key")) is not None}
-    documents = [_verify(Path(name), keys) for name in chosen.files]
+    files = _files(chosen)
+    documents = [_verify(Path(name), keys, files) for name in chosen.files]
     is_good = all(document["ok"] for document in documents)
     lines: list[str] = []
     for document in documents:
@@ -36,18 +68,53 @@ def verify(chosen: argparse.Namespace, _settings: Settings) -> Answer:
     return Answer("\n".join(lines), {"ok": is_good, "documents": documents}, exit_code=0 if is_good else 1)
 
 
-def _verify(path: Path, keys: dict[str, bytes]) -> dict[str, Any]:
+def _files(chosen: argparse.Namespace) -> Files:
+    paths = {direction: Path(given) for direction in DIRECTIONS if (given := getattr(chosen, direction)) is not None}
+    if chosen.chunk_bytes is not None:
+        if not paths:
+            raise CommandError("--chunk-bytes says how the file of --input or --output is cut; name one of them")
+        if not 1 <= chosen.chunk_bytes <= CHUNK_BYTES_MAX:
+            raise CommandError(f"--chunk-bytes is from 1 to {CHUNK_BYTES_MAX}")
+    return Files(paths, chosen.chunk_bytes)
+
+
+def _verify(path: Path, keys: dict[str, bytes], files: Files) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             first = file.readline(LINE_BYTES_MAX + 1)
             if _begins_history(first):
+                _require_task(files, kind="payment_history")
                 report = _verify_history(_read_lines(first, file), keys)
             else:
-                pins = {f"{role}_key": key for role, key in keys.items()}
-                report = verify_receipt(_unwrapped(_parsed(_read_receipt(first, file))), **pins)
+                report = _verify_receipt(_unwrapped(_parsed(_read_receipt(first, file))), keys, files)
     except (OSError, ReceiptError, CommandError) as error:
         return {"file": str(path), "ok": False, "error": " ".join(str(error).split())}
     return {"file": str(path), "ok": True, **msgspec.to_builtins(report)}
+
+
+def _verify_receipt(receipt: object, keys: dict[str, bytes], files: Files) -> ReceiptReport:
+    report = verify_receipt(receipt, **{f"{role}_key": key for role, key in keys.items()})
+    _require_task(files, kind=report.kind)
+    proved = [_verify_file(receipt, direction, path, files.chunk_bytes) for direction, path in files.paths.items()]
+    return dataclasses.replace(report, checks=(*report.checks, *proved))
+
+
+def _require_task(files: Files, *, kind: str) -> None:
+    for direction in files.paths:
+        raise CommandError(f"--{direction} goes with the receipt of a task; this is of kind {kind}")
+
+
+def _verify_file(receipt: object, direction: Literal["input", "output"], path: Path, chunk_bytes: int | None) -> str:
+    with path.open("rb") as file:
+        if chunk_bytes is None:
+            return verify_stream(receipt, direction=direction, blocks=_blocks(file, BLOCK_BYTES))
+        return verify_chunks(receipt, direction=direction, chunks=_blocks(file, chunk_bytes))
+
+
+def _blocks(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """The file's bytes, so many at a time; fewer at the end."""
+    while block := file.read(size):
+        yield block
 
 
 def _verify_history(lines: Iterator[object], keys: dict[str, bytes]) -> ReceiptReport:

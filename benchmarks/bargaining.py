@@ -9,7 +9,7 @@ from pathlib import Path
 from agrenting.config import Settings
 from agrenting.db import states
 from agrenting.db.transaction import ReaderTx
-from agrenting.engine import Command
+from agrenting.deciding import Command
 from agrenting.server import Server
 from benchmarks.servers import Account, command, make_agent
 from channels import discovery, negotiation

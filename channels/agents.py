@@ -60,6 +60,7 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
         owner_organisation_id: The organisation of the owner.
         public_key: Ed25519, 32 bytes in base64; None: it may discover, message and work, but sign nothing.
         tasks_completed, tasks_failed: Counted for reputation, as a provider.
+        dispute_delta_centi: What operators' decisions have added to it, in hundredths of a star.
     """
 
     id: str
@@ -81,6 +82,7 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
     status: AgentStatus = AgentStatus.ACTIVE
     tasks_completed: int = 0
     tasks_failed: int = 0
+    dispute_delta_centi: int = 0
     created_at: datetime
     updated_at: datetime
 
@@ -120,12 +122,12 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def reputation_centi(self) -> int:
-        """Hundredths of 0-5 stars: 5 × (completed + 3.5) / (counted + 5), within the bounds."""
+        """Hundredths of 0-5 stars: 5 × (completed + 3.5) / (counted + 5) + the disputes' deltas, within the bounds."""
         counted = self.tasks_completed + self.tasks_failed
         stars = (5 * (100 * self.tasks_completed + PRIOR_COMPLETED_CENTI) * 2 + counted + PRIOR_TASKS) // (
             2 * (counted + PRIOR_TASKS)
         )  # Rounds half up, to the nearest hundredth.
-        return min(REPUTATION_MAX_CENTI, stars)
+        return max(0, min(REPUTATION_MAX_CENTI, stars + self.dispute_delta_centi))
 
     @property
     def success_rate(self) -> float | None:

@@ -42,8 +42,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     deadline_min_s: int = 60
     deadline_default_s: int = 604_800
     deadline_max_s: int = 2_592_000
+    hold_default_s: int = 3_600
+    hold_max_s: int = 604_800
+    task_dispute_ttl_s: int = 604_800
+    stream_retention_s: int = 604_800
+    stream_credit_max: int = 1_000
     chunk_bytes_max: int = 65_536
     stream_bytes_max: int = 16_777_216
+    stream_window: int = 256
+    checkpoint_bytes_max: int = 65_536
     result_bytes_max: int = 65_536
     text_chars_max: int = 2_000
     metadata_bytes_max: int = 8_192
@@ -122,7 +129,8 @@ class Push(msgspec.Struct, frozen=True):
 class Broadcast(msgspec.Struct, frozen=True, tag=True):
     """An event to the subscribers of a topic, sent only once what it tells of is durable.
 
-    `about`, an agent id, narrows it to the subscribers who may see that agent.
+    `about`, an agent id, narrows it to the subscribers who may see that agent. `binary`, where it is not None, is what
+    those get instead of the payload who have asked for binary frames.
     """
 
     topic: str
@@ -130,6 +138,23 @@ class Broadcast(msgspec.Struct, frozen=True, tag=True):
     payload: Any
     audience: Audience = Audience.ALL
     about: str | None = None
+    binary: bytes | None = None
+
+
+class Unsaid(msgspec.Struct, frozen=True, tag=True):
+    """What was relayed on a topic before it was durable is not stored after all.
+
+    Whoever has got it is made to join again, and takes what is stored from the join's reply on.
+    """
+
+    topic: str
+
+
+class Saved(msgspec.Struct, frozen=True, tag=True):
+    """The state of a topic is now this: for what in this process goes ahead of the writer. No socket is told."""
+
+    topic: str
+    state: Any = None
 
 
 class Retied(msgspec.Struct, frozen=True, tag=True):
@@ -145,7 +170,7 @@ class Retied(msgspec.Struct, frozen=True, tag=True):
     tie: Tie
 
 
-Told = Broadcast | Retied
+Told = Broadcast | Retied | Unsaid | Saved
 """What the sockets of every process are told of a decision, in the order of the decisions."""
 
 
@@ -224,12 +249,30 @@ class Save(msgspec.Struct, frozen=True):
 
 
 class StoreChunk(msgspec.Struct, frozen=True):
-    """Append one chunk of a task's stream. `direction` is `input` or `output`; `seq` counts from 0."""
+    """Store one chunk of a task's stream.
+
+    Args:
+        direction: `input` or `output`.
+        seq: Counts from 0.
+        encoding: As it was sent: `utf8`, `base64`, or `binary`.
+        in_order: The seq of the first, and the bytes of all chunks that follow on each other up to the first missing
+            one since this one is there; None while one before it is missing.
+    """
 
     task_id: str
     direction: str
     seq: int
     chunk: bytes
+    encoding: str
+    in_order: tuple[int, tuple[bytes, ...]] | None
+
+
+class StoreCheckpoint(msgspec.Struct, frozen=True):
+    """Store a task's newest checkpoint, in place of the one before."""
+
+    task_id: str
+    seq: int
+    state: Any
 
 
 class NoteStep(msgspec.Struct, frozen=True):
@@ -246,16 +289,46 @@ class NotePresence(msgspec.Struct, frozen=True):
     presence: str
 
 
+class DropStreams(msgspec.Struct, frozen=True):
+    """Delete the chunks and the checkpoint of a task that has long ended."""
+
+    task_id: str
+
+
 class Outcome(msgspec.Struct, frozen=True):
-    """A task's end, counted for the provider's reputation, at most once per client owner and provider in a UTC day."""
+    """A task's end, counted for the provider's reputation, at most once per client owner and provider in a UTC day.
+
+    Args:
+        provider_agent_id: Whose reputation it is.
+        client_owner_id: The owner of the client.
+        task_id: Counted once; another outcome of the same task takes the place of the first.
+        is_completed: Or failed.
+        delta_centi: What an operator's decision adds to the reputation besides, in hundredths of a star.
+        is_correction: It has ended before, and was counted or passed over then: only what was counted changes.
+    """
 
     provider_agent_id: str
     client_owner_id: str
     task_id: str
     is_completed: bool
+    delta_centi: int = 0
+    is_correction: bool = False
 
 
-Change = Entry | Timer | Mail | Spend | Insert | Save | StoreChunk | NoteStep | NotePresence | Outcome
+Change = (
+    Entry
+    | Timer
+    | Mail
+    | Spend
+    | Insert
+    | Save
+    | StoreChunk
+    | StoreCheckpoint
+    | DropStreams
+    | NoteStep
+    | NotePresence
+    | Outcome
+)
 """What a decision changes in the same transaction besides the state that it was loaded with."""
 
 
@@ -269,6 +342,19 @@ NO_REPLY: Final = NoReply.NO_REPLY
 """`Decision.reply` of an event that gets no reply. Ours all reply; an operator's own need not."""
 
 
+class Follow(msgspec.Struct, frozen=True, kw_only=True):
+    """The sending socket follows a task's streams.
+
+    Args:
+        replays: From which seq on the stored chunks of a direction are pushed to it, before anything live.
+        is_binary: It takes chunks that came as binary frames as such.
+    """
+
+    task_id: str
+    replays: dict[str, int]
+    is_binary: bool
+
+
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """What a handler decided: nothing of it has happened yet.
 
@@ -280,6 +366,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         broadcasts: To subscribers, once durable; and ties that have changed.
         changes: Other things changed in the same transaction.
         presence: Presences tracked or updated, after the commit.
+        follow: Of a join: what is replayed to the sending socket, and in which form it takes chunks.
         stop: Ends the topic for the sender with `phx_close`, after the reply.
         disconnect: A socket id, all of whose sockets are disconnected.
     """
@@ -291,6 +378,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     broadcasts: tuple[Told, ...] = ()
     changes: tuple[Change, ...] = ()
     presence: tuple[KnowTies | Track | ShowPresence | UpdateMeta, ...] = ()
+    follow: Follow | None = None
     stop: bool = False
     disconnect: str | None = None
 
@@ -325,6 +413,10 @@ class Handler(msgspec.Struct, frozen=True):
         access: See Access.
         scope: The scope that the sender's key must have; empty: none.
         rate: The class of its rate limit: `control`, `discovery`, or one of RATES_IN_BYTES.
+        binary: What a binary frame's payload says, as a request; None where only JSON is understood.
+        foresees: (state, request, context) → the state after it, and what is relayed of it at once, before it is
+            durable. Events with this are decided in batches: `loads` gives what all of one topic's are decided on, with
+            a method `then(state)`. It raises Refusal where nothing is to be relayed ahead.
         is_rehearsed: What is dear in it is done beside the writer first, so that nobody waits for it: it is decided
             once on a snapshot, of which nothing is kept but the signatures that were checked.
     """
@@ -335,6 +427,8 @@ class Handler(msgspec.Struct, frozen=True):
     access: Access = Access.AT_ONCE
     scope: str = ""
     rate: str = "control"
+    binary: Callable[[bytes], Any] | None = None
+    foresees: Callable[[Any, Any, Context], tuple[Any, Broadcast | None]] | None = None
     is_rehearsed: bool = False
 
 

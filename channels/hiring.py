@@ -1,7 +1,8 @@
 """Opening a task: the price is found, held, and the provider is told.
 
 The price is what the two have agreed on, or the provider's list price. An agreement is used once, within a day, by the
-client that it was made with, for the same provider and capability; the gate is asked again.
+client that it was made with, for the same provider and capability; the gate is asked again. Or nothing is held, and the
+output is paid as it streams over a payment channel of the two (stream_price.py).
 """
 
 from datetime import UTC, datetime, timedelta
@@ -13,12 +14,15 @@ from channels.agents import Agent, PricingModel
 from channels.contacts import Kind, require_price_in_scope, same_house
 from channels.documents import require_document
 from channels.errors import Conflict, Expired, Invalid, not_found
+from channels.fields import invalid_payload
 from channels.handlers import Broadcast, Context, Decision, Insert, Limits, Mail, Save, Spend, Timer
 from channels.ledger import fee_of, hold
 from channels.negotiation import NegotiationSession
 from channels.negotiation import Phase as NegotiationPhase
 from channels.opening import Opening, require_counterpart, require_room
-from channels.task_state import DEADLINE, Escrow, Task, snapshot
+from channels.payment_state import PaymentChannel
+from channels.stream_price import require_form, require_payable, require_unit_price
+from channels.task_state import DEADLINE, Escrow, StreamPrice, Task, snapshot
 
 
 class TaskOpening(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,19 +31,25 @@ class TaskOpening(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         opening: The two agents.
         agreement: The negotiation that the request names; None where there is none that the sender takes part in.
+        channel: The payment channel that the request names; None where there is none of that id.
     """
 
     opening: Opening
     agreement: NegotiationSession | None
+    channel: PaymentChannel | None = None
 
 
 class OpenTask(msgspec.Struct, frozen=True, kw_only=True):
-    """Hire a provider, by an agreement or at its list price: exactly one of the two.
+    """Hire a provider, by an agreement, at its list price, or paid as it streams: exactly one of the three.
 
     Args:
         input: Any JSON, at most 64 KiB; more goes through the input stream.
         max_price: A ceiling in minor units: the list price is held, which may be lower; 0 for a free capability.
         deadline: With an offset from UTC, 60 seconds to 30 days ahead; 7 days ahead unless given.
+        hold_seconds: How long the price is held after completion, up to 7 days; an hour unless given. Not where the
+            output is paid as it streams.
+        stream_price: What each unit of the output costs, at least the list price.
+        channel_id: The payment channel of the two that it is paid over.
     """
 
     provider_agent_id: str
@@ -48,6 +58,9 @@ class OpenTask(msgspec.Struct, frozen=True, kw_only=True):
     negotiation_session_id: str | None = None
     max_price: int | None = None
     deadline: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    hold_seconds: int | None = None
+    channel_id: str | None = None
+    stream_price: StreamPrice | None = None
 
 
 def open_task(facts: TaskOpening, request: OpenTask, context: Context) -> Decision:
@@ -59,24 +72,32 @@ def open_task(facts: TaskOpening, request: OpenTask, context: Context) -> Decisi
     Source: 'open_task' of agents:discovery, and its REST twin.
 
     Raises:
-        Invalid: `invalid_payload`, `deadline_out_of_range`, `same_agent`, `amount_out_of_range` with price_max.
-        NotFound: `not_found`: of the provider, or the agreement.
+        Invalid: `invalid_payload`, `hold_out_of_range`, `deadline_out_of_range`, `same_agent`, `amount_out_of_range`
+            with price_max.
+        NotFound: `not_found`: of the provider, the agreement, or the payment channel.
         Forbidden: `contact_required`, `contact_scope_exceeded`.
         Conflict: `agreement_used` with task_id, `blocked_by_you`, `agent_unavailable`, `capability_not_offered`,
-            `agreement_mismatch`, `negotiation_required`, `price_below_base` with base_price, `too_many_open`,
-            `spend_cap_exceeded`; once stored `insufficient_balance`.
+            `agreement_mismatch`, `negotiation_required`, `price_below_base` with base_price, `state_lost`,
+            `terminal_state`, `channel_not_open`, `wrong_mode`, `contact_revoked`: of the payment channel;
+            `too_many_open`, `spend_cap_exceeded`; once stored `insufficient_balance`.
         Expired: `agreement_expired`.
     """
     limits, client = context.market.limits, facts.opening.client
-    _require_one_price(request)
+    _require_one_price(request, limits)
     require_document("input", request.input, bytes_max=limits.result_bytes_max)
+    hold_seconds = _hold_seconds(request, limits)
     _require_unused(facts.agreement, request, client)
     deadline = _deadline(request.deadline, context.now, limits)
     provider, list_price = require_counterpart(facts.opening, kind=Kind.TASK, capability=request.capability, keys=False)
-    if request.max_price is None:
-        price = _agreed_price(facts.agreement, request, client, context.now)
-    else:
+    if request.stream_price is not None:
+        price = 0
+        require_unit_price(request.stream_price, provider=provider, list_price=list_price, limits=limits)
+        require_payable(facts.channel, client_id=client.id, provider_id=provider.id)
+        require_price_in_scope(request.stream_price.amount, facts.opening.max_price)
+    elif request.max_price is not None:
         price = _listed_price(provider, list_price=list_price, max_price=request.max_price, limits=limits)
+    else:
+        price = _agreed_price(facts.agreement, request, client, context.now)
     require_price_in_scope(price, facts.opening.max_price)
     require_room(facts.opening.open_count, open_max=limits.tasks_open_max)
     context.sender.require_cap(price)
@@ -94,6 +115,9 @@ def open_task(facts: TaskOpening, request: OpenTask, context: Context) -> Decisi
         fee=fee,
         fee_bps=context.market.fee_bps,
         escrow_status=Escrow.HELD if price else Escrow.NONE,
+        hold_seconds=hold_seconds,
+        channel_id=request.channel_id,
+        stream_price=request.stream_price,
         created_at=context.now,
         deadline=deadline,
     )
@@ -111,13 +135,34 @@ def open_task(facts: TaskOpening, request: OpenTask, context: Context) -> Decisi
     )
 
 
-def _require_one_price(request: OpenTask) -> None:
-    if (request.negotiation_session_id is None) == (request.max_price is None):
-        raise Invalid(
-            "invalid_payload",
-            "Name either an agreement (negotiation_session_id) or what you would pay at most (max_price).",
-            field="max_price",
+def _require_one_price(request: OpenTask, limits: Limits) -> None:
+    named = (request.negotiation_session_id, request.max_price, request.stream_price)
+    if sum(one is not None for one in named) != 1:
+        raise invalid_payload(
+            "max_price",
+            "Name one of these: an agreement (negotiation_session_id), what you would pay at most (max_price), or what"
+            " you pay for each unit of the output (stream_price).",
         )
+    if (request.channel_id is None) != (request.stream_price is None):
+        raise invalid_payload("channel_id", "A stream_price is paid over a payment channel, and nothing else is.")
+    if request.stream_price is not None:
+        require_form(request.stream_price, limits)
+
+
+def _hold_seconds(request: OpenTask, limits: Limits) -> int:
+    """How long the price is held after completion; where nothing is held, 0."""
+    asked = request.hold_seconds
+    if request.stream_price is not None:
+        if asked is not None:
+            raise invalid_payload("hold_seconds", "Nothing is held where the output is paid as it streams.")
+        return 0
+    if asked is None:
+        return limits.hold_default_s
+    if not 0 <= asked <= limits.hold_max_s:
+        raise Invalid(
+            "hold_out_of_range", f"A price is held 0 to {limits.hold_max_s} seconds.", hold_max_s=limits.hold_max_s
+        )
+    return asked
 
 
 def _require_unused(agreement: NegotiationSession | None, request: OpenTask, client: Agent) -> None:
@@ -208,6 +253,9 @@ def _announcement(task: Task, client: Agent) -> Mail:
         "fee_bps": task.fee_bps,
         "net": task.price - task.fee,
         "negotiation_session_id": task.negotiation_session_id,
+        "hold_seconds": task.hold_seconds,
+        "channel_id": task.channel_id,
+        "stream_price": task.stream_price,
         "deadline": task.deadline,
     }
     return Mail(task.provider_agent_id, "task_handoff", told, client.id)

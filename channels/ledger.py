@@ -24,7 +24,7 @@ EXTERNAL: Final = "external"
 FEES: Final = "platform:fees"
 BASIS_POINTS: Final = 10_000
 
-Kind = Literal["deposit", "payout", "hold", "release", "refund", "lock", "unlock"]
+Kind = Literal["deposit", "payout", "hold", "release", "refund", "split", "lock", "unlock"]
 
 
 class Posting(msgspec.Struct, frozen=True):
@@ -115,6 +115,29 @@ def refund(*, task_id: str, client_agent_id: str, price: int) -> tuple[Entry, ..
     if price == 0:
         return ()
     return (move("refund", source=escrow(task_id), target=available(client_agent_id), amount=price, task_id=task_id),)
+
+
+def split(
+    *, task_id: str, client_agent_id: str, to_client: int, provider_agent_id: str, to_provider: int, fee: int
+) -> tuple[Entry, ...]:
+    """Divide a held price between the client and the provider.
+
+    Args:
+        task_id: The task.
+        client_agent_id: Who has paid.
+        to_client: Its part, in minor units.
+        provider_agent_id: Who has worked.
+        to_provider: Its part, in minor units, before the fee.
+        fee: The platform's part of that, in minor units.
+    """
+    postings = (
+        Posting(escrow(task_id), -(to_client + to_provider)),
+        Posting(available(client_agent_id), to_client),
+        Posting(available(provider_agent_id), to_provider - fee),
+        Posting(FEES, fee),
+    )
+    moved = tuple(posting for posting in postings if posting.amount)
+    return (Entry("split", moved, task_id),)
 
 
 def lock(*, channel_id: str, agent_id: str, amount: int) -> tuple[Entry, ...]:

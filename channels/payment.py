@@ -66,6 +66,7 @@ from channels.payment_state import (
     SignedTransfer,
     require_party,
 )
+from channels.stream_price import paid_by
 from crypto import NonceGap, NonceReplayed, require_next_nonce
 
 TOPIC = "payment:*"
@@ -193,7 +194,8 @@ def propose_transfer(facts: ChannelFacts, request: ProposeTransfer, context: Con
 def acknowledge_transfer(facts: ChannelFacts, request: AcknowledgeTransfer, context: Context) -> Decision:
     """Confirm the proposed transfer and move its amount between the two balances; only who is paid may.
 
-    Amount and nonce repeat the proposal exactly, so that both signatures cover the same bytes.
+    Amount and nonce repeat the proposal exactly, so that both signatures cover the same bytes. Where it is for a task
+    that is paid as it streams over this channel, the task is paid so far in the same transaction.
 
     Raises:
         NotFound: `not_found`.
@@ -226,7 +228,12 @@ def acknowledge_transfer(facts: ChannelFacts, request: AcknowledgeTransfer, cont
     )
     moved = moved.then(lambda it: transferred(it, transfer, context, by=agent_id, memo=proposal.memo))
     told = {"channel_id": channel.id, **msgspec.structs.asdict(transfer)}
-    return decided(channel, moved.telling(Broadcast(channel.topic, "transfer_complete", told)), context)
+    moved = moved.telling(Broadcast(channel.topic, "transfer_complete", told))
+    paid = paid_by(transfer, facts.task, now)
+    if paid is not None:
+        saved, paid_told = paid
+        moved = moved.with_changes(saved).telling(paid_told)
+    return decided(channel, moved, context)
 
 
 def reject_transfer(facts: ChannelFacts, request: RejectTransfer, context: Context) -> Decision:
@@ -467,7 +474,7 @@ ACCESS = access
 JOIN = _event(JoinChannel, join, "payment_join")
 HANDLERS = {
     "propose_transfer": _event(ProposeTransfer, propose_transfer, "payment_proposing"),
-    "acknowledge_transfer": _event(AcknowledgeTransfer, acknowledge_transfer, "payment_at_nonce"),
+    "acknowledge_transfer": _event(AcknowledgeTransfer, acknowledge_transfer, "payment_acknowledging"),
     "reject_transfer": _event(RejectTransfer, reject_transfer, "payment_at_nonce"),
     "close": _event(Close, close, "payment"),
     "close_request": _event(RequestClose, close_request, "payment"),

@@ -233,7 +233,7 @@ class ChannelFacts(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         channel: None where there is none of that id.
         used: The steps that have consumed the nonces that the event speaks of, in order.
-        task: The task that a transfer names; None where there is none of that id.
+        task: The task that a transfer names, proposed now or before; None where there is none of that id.
     """
 
     channel: PaymentChannel | None

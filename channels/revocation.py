@@ -3,7 +3,7 @@
     contact       ACTIVE ───────────────────► ENDED
     negotiation   OPEN ─────────────────────► CANCELLED   contact_revoked
     task          PENDING ──────────────────► CANCELLED   contact_revoked, refunded
-                  IN_PROGRESS                 goes on: money is held for it
+                  IN_PROGRESS                 goes on: money is held for it; but what is paid as it streams ends
     channel       PENDING ──────────────────► DECLINED    contact_revoked, refunded
                   the others                  go on restricted: a proposal is voided, none is made
     request       PENDING ── a block ───────► CANCELLED, or REJECTED

@@ -1,24 +1,31 @@
-"""The streams of a task: bytes both ways, in order, with a checksum at the end.
+"""The streams of a task: bytes both ways, relayed at once, stored, and whole at the end.
 
     seq 0, seq 1, seq 2, …  ──►  complete {checksum, total_size}  ──►  verified, closed
 
-`seq` counts from 0 per task and direction, and a chunk is taken only as the next one. The reply to a chunk, sent once
-it is stored, carries `next_seq`, the first missing one: that is the acknowledgement and the flow control. The checksum
-is SHA-256 over the decoded bytes in seq order. If it or the size does not fit, the stream stays open.
+`seq` counts from 0 per task and direction. The reply to a chunk, sent once it is stored, carries `next_seq`, the first
+missing one, and the running digest of all before it: that is the acknowledgement and the flow control. Chunks may come
+out of order within a window from the first missing one on. A chunk that is stored already and comes again with the same
+bytes is a duplicate: it is answered and does nothing.
 
-A chunk that is stored already and comes again with the same bytes is a duplicate: it is answered and does nothing.
+The checksum is SHA-256 over the decoded bytes in seq order. What is missing, or does not fit, leaves the stream open
+for repair. A disputed task's output may still be finished, because who is right may rest on it.
+
+`foreseen_…` is what can be said of a chunk before the writer has it: it is relayed then already, from what this process
+knows the task to be once all that is under way is stored.
 """
 
-import base64
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Protocol, Self
 
 import msgspec
 
+from channels.chunks import Chunk
 from channels.errors import Conflict, Invalid, TooLarge
-from channels.handlers import Context, Decision, Limits, StoreChunk
+from channels.handlers import Broadcast, Context, Decision, Limits, StoreChunk
+from channels.stream_price import require_paid
 from channels.task_state import (
     Direction,
+    Phase,
     Role,
     StreamState,
     Task,
@@ -29,35 +36,49 @@ from channels.task_state import (
     stream_snapshot,
     told,
 )
-from crypto import ChecksumMismatch, SizeMismatch, StreamChecksum
-
-SEQ_MAX: Final = 2**53 - 1
-"""The largest seq that every client's number holds exactly; no stream gets there."""
+from crypto import ChecksumMismatch, SizeMismatch, StreamChecksum, next_digest
 
 CHECKSUM_PREFIX: Final = "sha256:"
 SENDERS: Final[dict[Direction, Role]] = {"input": "client", "output": "provider"}
 
 
-class StreamFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What an event of a stream rests on.
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """What a provider has noted of how far it is: any JSON, and a seq that grows."""
+
+    state: Any
+    seq: int
+
+
+class Stored(Protocol):
+    """What is stored of a task beside its state, in the transaction that decides."""
+
+    def chunk(self, direction: Direction, seq: int) -> bytes | None:
+        """One chunk."""
+        ...
+
+    def checkpoint(self) -> Checkpoint | None:
+        """The newest checkpoint."""
+        ...
+
+    def checksum(self, direction: Direction, stream: StreamState) -> StreamChecksum:
+        """Over the chunks before the first missing one. It is the server's: do not change it."""
+        ...
+
+
+class TaskFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What an event of a running task rests on.
 
     Args:
         task: The task of the topic; None where there is none.
-        checksum: Over the chunks stored so far, for closing the stream. It is the server's: do not change it.
-        stored: The chunk that is stored at the request's seq already; None where there is none.
+        stored: Its chunks and its checkpoint.
     """
 
     task: Task | None
-    checksum: StreamChecksum | None
-    stored: bytes | None
+    stored: Stored
 
-
-class SendChunk(msgspec.Struct, frozen=True, kw_only=True):
-    """The next chunk, ≤ 64 KiB once decoded. Standard padded base64 for bytes that are no text."""
-
-    chunk: str
-    seq: Annotated[int, msgspec.Meta(ge=0, le=SEQ_MAX)]
-    encoding: Literal["utf8", "base64"] = "utf8"
+    def then(self, task: Task) -> Self:
+        """What the next event rests on, where several are decided together."""
+        return msgspec.structs.replace(self, task=task)
 
 
 class CloseStream(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,44 +88,46 @@ class CloseStream(msgspec.Struct, frozen=True, kw_only=True):
     total_size: int
 
 
-def input_stream(facts: StreamFacts, request: SendChunk, context: Context) -> Decision:
-    """Send the provider the next chunk of the input; client only.
+def input_stream(facts: TaskFacts, request: Chunk, context: Context) -> Decision:
+    """Send the provider a chunk of the input; client only.
 
     Raises:
         Invalid: `invalid_payload`: not what `encoding` says, or empty.
         NotFound: `not_found`.
         Forbidden: `forbidden_role`.
-        Conflict: `terminal_state`; `stream_closed`, `seq_conflict`: other bytes are stored there, `seq_out_of_window`:
-            not the next one; all three with next_seq.
+        Conflict: `escrow_locked`, `terminal_state`; `stream_closed`, `seq_conflict`: other bytes are stored there,
+            `seq_out_of_window`: too far ahead of the first missing one; all three with next_seq.
         Expired: `expired`.
         TooLarge: `chunk_too_large`, `stream_too_large`.
     """
     return _send_chunk(facts, request, context, direction="input")
 
 
-def input_complete(facts: StreamFacts, request: CloseStream, context: Context) -> Decision:
+def output_stream(facts: TaskFacts, request: Chunk, context: Context) -> Decision:
+    """Send the client a chunk of the output; provider only. Starts the task.
+
+    Raises:
+        Invalid, NotFound, Forbidden, Conflict, Expired, TooLarge: as `input_stream`.
+        Conflict: `payment_due`: it is paid as it streams, and not paid so far.
+    """
+    return _send_chunk(facts, request, context, direction="output")
+
+
+def input_complete(facts: TaskFacts, request: CloseStream, context: Context) -> Decision:
     """Close the input with its checksum; client only. What does not fit leaves the stream open.
 
     Raises:
         NotFound: `not_found`.
         Forbidden: `forbidden_role`.
-        Conflict: `terminal_state`; `stream_closed`: with another checksum or size.
+        Conflict: `escrow_locked`, `terminal_state`; `stream_closed`: with another checksum or size; `missing_chunks`,
+            with their seqs.
         Expired: `expired`.
         Invalid: `size_mismatch`, `checksum_mismatch`, with what is here and next_seq.
     """
     return _close_stream(facts, request, context, direction="input")
 
 
-def output_stream(facts: StreamFacts, request: SendChunk, context: Context) -> Decision:
-    """Send the client the next chunk of the output; provider only. Starts the task.
-
-    Raises:
-        Invalid, NotFound, Forbidden, Conflict, Expired, TooLarge: as `input_stream`.
-    """
-    return _send_chunk(facts, request, context, direction="output")
-
-
-def output_complete(facts: StreamFacts, request: CloseStream, context: Context) -> Decision:
+def output_complete(facts: TaskFacts, request: CloseStream, context: Context) -> Decision:
     """Close the output with its checksum; provider only. Starts the task.
 
     Raises:
@@ -113,84 +136,132 @@ def output_complete(facts: StreamFacts, request: CloseStream, context: Context) 
     return _close_stream(facts, request, context, direction="output")
 
 
-def _send_chunk(facts: StreamFacts, request: SendChunk, context: Context, *, direction: Direction) -> Decision:
-    chunk = _decoded(request)
+def foreseen_input(task: Task, request: Chunk, context: Context) -> tuple[Task, Broadcast]:
+    """The task once a chunk of the input will have been stored, and the chunk as the provider gets it.
+
+    Raises:
+        Refusal: It will not be, or it is stored already.
+    """
+    return _foreseen(task, request, context, direction="input")
+
+
+def foreseen_output(task: Task, request: Chunk, context: Context) -> tuple[Task, Broadcast]:
+    """The same of the output. What starts a task is not foreseen: when it started, the writer says.
+
+    Raises:
+        Refusal: It will not be, or it is stored already.
+    """
+    if task.started_at is None:
+        raise Conflict("not_started", "This chunk starts the task.")
+    return _foreseen(task, request, context, direction="output")
+
+
+def _send_chunk(facts: TaskFacts, request: Chunk, context: Context, *, direction: Direction) -> Decision:
+    chunk, seq = request.data, request.seq
     task = require_role(facts.task, context, SENDERS[direction])
-    if facts.stored == chunk:
-        return Decision(reply={**_chunk_told(task, direction, request.seq), "duplicate": True})
-    require_running(task, context)
-    stream = _appended(task.stream(direction), seq=request.seq, chunk=chunk, limits=context.market.limits)
-    after = _with_stream(task, direction, stream, context.now)
-    reply = _chunk_told(after, direction, request.seq)
-    sent = {**reply, "chunk": request.chunk, "encoding": request.encoding}
+    before = task.stream(direction)
+    if _is_stored(before, seq) and facts.stored.chunk(direction, seq) == chunk:
+        return Decision(reply={**_chunk_told(task, direction, seq), "duplicate": True})
+    after = _with_chunk(task, request, context, direction=direction)
+    stream = after.stream(direction)
+    in_order: tuple[int, tuple[bytes, ...]] | None = None
+    if seq == before.next_seq:
+        chunks = (chunk, *(_chunk_at(facts, direction, ahead) for ahead in range(seq + 1, stream.next_seq)))
+        digest = before.digest
+        for number, one in enumerate(chunks, seq):
+            digest = next_digest(digest, seq=number, chunk=one)
+        after = _with_stream(after, direction, msgspec.structs.replace(stream, digest=digest), context.now)
+        in_order = seq, chunks
     return Decision(
         state=after,
-        reply=reply,
-        broadcasts=(relayed(task, f"{direction}_stream", sent),),
-        changes=(StoreChunk(task.id, direction, request.seq, chunk),),
+        reply=_chunk_told(after, direction, seq),
+        broadcasts=(_chunk_relayed(after, request, direction),),
+        changes=(StoreChunk(task.id, direction, seq, chunk, request.encoding, in_order),),
     )
 
 
-def _close_stream(facts: StreamFacts, request: CloseStream, context: Context, *, direction: Direction) -> Decision:
+def _foreseen(task: Task, request: Chunk, context: Context, *, direction: Direction) -> tuple[Task, Broadcast]:
+    require_role(task, context, SENDERS[direction])
+    after = _with_chunk(task, request, context, direction=direction)
+    return after, _chunk_relayed(after, request, direction)
+
+
+def _with_chunk(task: Task, request: Chunk, context: Context, *, direction: Direction) -> Task:
+    """The task with one chunk more, whose digest the stream does not have yet."""
+    _require_sending(task, direction, context)
+    size, limits = len(request.data), context.market.limits
+    before = task.stream(direction)
+    _require_open(before)
+    _require_in_window(before, request.seq, limits)
+    if size > limits.chunk_bytes_max:
+        raise TooLarge(
+            "chunk_too_large",
+            f"A chunk has at most {limits.chunk_bytes_max} bytes, not {size}.",
+            chunk_bytes_max=limits.chunk_bytes_max,
+        )
+    whole = before.stored_size + size
+    if whole > limits.stream_bytes_max:
+        raise TooLarge(
+            "stream_too_large",
+            f"A stream has at most {limits.stream_bytes_max} bytes; with this chunk it would have {whole}.",
+            stream_bytes_max=limits.stream_bytes_max,
+        )
+    after = _grown(before, seq=request.seq, size=size)
+    if direction == "output":
+        require_paid(task, after, chunk_bytes=size)
+    return _with_stream(task, direction, after, context.now)
+
+
+def _grown(stream: StreamState, *, seq: int, size: int) -> StreamState:
+    """The stream with one chunk more, in its place."""
+    if seq > stream.next_seq:
+        return msgspec.structs.replace(stream, ahead=tuple(sorted((*stream.ahead, (seq, size)))))
+    next_seq, whole, ahead = seq + 1, stream.size + size, stream.ahead
+    while ahead and ahead[0][0] == next_seq:
+        next_seq, whole, ahead = next_seq + 1, whole + ahead[0][1], ahead[1:]
+    return msgspec.structs.replace(stream, next_seq=next_seq, size=whole, ahead=ahead)
+
+
+def _is_stored(stream: StreamState, seq: int) -> bool:
+    return seq < stream.next_seq or any(seq == ahead for ahead, _ in stream.ahead)
+
+
+def _require_in_window(stream: StreamState, seq: int, limits: Limits) -> None:
+    next_seq = stream.next_seq
+    if _is_stored(stream, seq):
+        raise Conflict("seq_conflict", f"Chunk {seq} is stored with other bytes.", seq=seq, next_seq=next_seq)
+    if seq >= next_seq + limits.stream_window:
+        raise Conflict(
+            "seq_out_of_window",
+            f"Chunks are taken from the first missing one, {next_seq}, up to {next_seq + limits.stream_window - 1}.",
+            seq=seq,
+            next_seq=next_seq,
+        )
+
+
+def _chunk_at(facts: TaskFacts, direction: Direction, seq: int) -> bytes:
+    chunk = facts.stored.chunk(direction, seq)
+    assert chunk is not None, "what a stream says that it has is stored"
+    return chunk
+
+
+def _close_stream(facts: TaskFacts, request: CloseStream, context: Context, *, direction: Direction) -> Decision:
     task = require_role(facts.task, context, SENDERS[direction])
     stream = task.stream(direction)
     if _is_closed_so(stream, request):
         return Decision(reply={**told(task, **stream_snapshot(stream)), "duplicate": True})
-    require_running(task, context)
-    assert facts.checksum is not None, "closing a stream of a task is given its checksum"
-    stream = _closed(stream, checksum=facts.checksum, request=request)
-    after = _with_stream(task, direction, stream, context.now)
-    reply = told(after, **stream_snapshot(stream))
-    return Decision(state=after, reply=reply, broadcasts=(relayed(task, f"{direction}_complete", reply),))
-
-
-def _decoded(request: SendChunk) -> bytes:
-    try:
-        chunk = request.chunk.encode() if request.encoding == "utf8" else base64.b64decode(request.chunk, validate=True)
-    except ValueError as error:
-        raise _bad_chunk(request) from error
-    if request.encoding == "base64" and base64.b64encode(chunk).decode() != request.chunk:
-        raise _bad_chunk(request)  # Bits beyond the last byte: the same bytes have one form only.
-    if not chunk:
-        raise Invalid("invalid_payload", "A chunk is not empty; close a stream without bytes at once.", field="chunk")
-    return chunk
-
-
-def _bad_chunk(request: SendChunk) -> Invalid:
-    forms = {"utf8": "text that UTF-8 can hold", "base64": "standard padded base64"}
-    return Invalid("invalid_payload", f"The chunk is not {forms[request.encoding]}.", field="chunk")
-
-
-def _appended(stream: StreamState, *, seq: int, chunk: bytes, limits: Limits) -> StreamState:
+    _require_sending(task, direction, context)
     _require_open(stream)
-    next_seq = stream.next_seq
-    if seq < next_seq:
-        raise Conflict("seq_conflict", f"Chunk {seq} is stored with other bytes.", seq=seq, next_seq=next_seq)
-    if seq > next_seq:
-        raise Conflict("seq_out_of_window", f"The next chunk is {next_seq}, not {seq}.", seq=seq, next_seq=next_seq)
-    if len(chunk) > limits.chunk_bytes_max:
-        raise TooLarge(
-            "chunk_too_large",
-            f"A chunk has at most {limits.chunk_bytes_max} bytes, not {len(chunk)}.",
-            chunk_bytes_max=limits.chunk_bytes_max,
-        )
-    size = stream.size + len(chunk)
-    if size > limits.stream_bytes_max:
-        raise TooLarge(
-            "stream_too_large",
-            f"A stream has at most {limits.stream_bytes_max} bytes; with this chunk it would have {size}.",
-            stream_bytes_max=limits.stream_bytes_max,
-        )
-    return msgspec.structs.replace(stream, next_seq=seq + 1, size=size)
-
-
-def _closed(stream: StreamState, *, checksum: StreamChecksum, request: CloseStream) -> StreamState:
-    _require_open(stream)
+    _require_gapless(stream)
+    checksum = facts.stored.checksum(direction, stream)
     try:
         checksum.require(checksum=request.checksum, total_size=request.total_size)
     except (SizeMismatch, ChecksumMismatch) as error:
         raise Invalid(error.reason, str(error), next_seq=stream.next_seq, **error.context) from error
-    return msgspec.structs.replace(stream, is_complete=True, checksum=checksum.hexdigest())
+    stream = msgspec.structs.replace(stream, is_complete=True, checksum=checksum.hexdigest())
+    after = _with_stream(task, direction, stream, context.now)
+    reply = told(after, **stream_snapshot(stream))
+    return Decision(state=after, reply=reply, broadcasts=(relayed(task, f"{direction}_complete", reply),))
 
 
 def _is_closed_so(stream: StreamState, request: CloseStream) -> bool:
@@ -198,11 +269,30 @@ def _is_closed_so(stream: StreamState, request: CloseStream) -> bool:
     return stream.is_complete and (offered, request.total_size) == (stream.checksum, stream.size)
 
 
+def _require_sending(task: Task, direction: Direction, context: Context) -> None:
+    if direction == "output" and task.status is Phase.DISPUTED:
+        return
+    require_running(task, context)
+
+
 def _require_open(stream: StreamState) -> None:
     if stream.is_complete:
         raise Conflict(
             "stream_closed", "This stream is complete; nothing can be added to it.", next_seq=stream.next_seq
         )
+
+
+def _require_gapless(stream: StreamState) -> None:
+    if not stream.ahead:
+        return
+    here = {seq for seq, _ in stream.ahead}
+    missing = [seq for seq in range(stream.next_seq, stream.ahead[-1][0]) if seq not in here]
+    raise Conflict(
+        "missing_chunks",
+        f"{len(missing)} chunks are missing before the last one that is here; send them, then close the stream.",
+        missing=missing,
+        next_seq=stream.next_seq,
+    )
 
 
 def _with_stream(task: Task, direction: Direction, stream: StreamState, now: datetime) -> Task:
@@ -214,4 +304,10 @@ def _with_stream(task: Task, direction: Direction, stream: StreamState, now: dat
 
 def _chunk_told(task: Task, direction: Direction, seq: int) -> dict[str, Any]:
     stream = task.stream(direction)
-    return told(task, seq=seq, next_seq=stream.next_seq, total_size=stream.size)
+    return told(task, seq=seq, next_seq=stream.next_seq, total_size=stream.size, digest=stream.digest)
+
+
+def _chunk_relayed(task: Task, request: Chunk, direction: Direction) -> Broadcast:
+    stream = task.stream(direction)
+    sent = told(task, seq=request.seq, next_seq=stream.next_seq, total_size=stream.size, **request.shown)
+    return msgspec.structs.replace(relayed(task, f"{direction}_stream", sent), binary=request.binary)

@@ -5,7 +5,7 @@ other languages.
 """
 
 from .canonical import canonical_digest, canonical_json
-from .checksums import StreamChecksum, checksum_of
+from .checksums import NO_CHUNKS, StreamChecksum, checksum_of, next_digest
 from .errors import (
     BadDocument,
     BadKey,
@@ -44,8 +44,10 @@ from .messages import (
 from .nonces import require_next_nonce
 from .receipts import ReceiptReport, verify_receipt
 from .signing import sign, verify_signature
+from .stream_files import verify_chunks, verify_stream
 
 __all__ = [
+    "NO_CHUNKS",
     "BadDocument",
     "BadKey",
     "BadSecretKey",
@@ -72,6 +74,7 @@ __all__ = [
     "format_secret_key",
     "generate_secret_key",
     "key_proof_message",
+    "next_digest",
     "offer_message",
     "parse_public_key",
     "parse_secret_key",
@@ -82,7 +85,9 @@ __all__ = [
     "session_message",
     "sign",
     "transfer_message",
+    "verify_chunks",
     "verify_history",
     "verify_receipt",
     "verify_signature",
+    "verify_stream",
 ]

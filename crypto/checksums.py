@@ -1,4 +1,8 @@
-"""The checksum of a stream: SHA-256 and size of its decoded bytes in seq order, kept up chunk by chunk."""
+"""The checksum of a stream, kept up chunk by chunk: SHA-256 and size of its decoded bytes in seq order.
+
+Beside it the running digest, a chain over (seq, chunk) that needs no more than its head to go on: so both sides can
+compare what they have at any point, also after a restart. SIGNING.md ("Streams") specifies both.
+"""
 
 import hashlib
 import re
@@ -8,6 +12,22 @@ from typing import Final, Self
 from .errors import ChecksumMismatch, SizeMismatch
 
 _CHECKSUM: Final = re.compile(r"(?:sha256:)?([0-9A-Fa-f]{64})")
+
+NO_CHUNKS: Final = "0" * 64
+"""The running digest of a stream without chunks."""
+
+
+def next_digest(before: str, *, seq: int, chunk: bytes) -> str:
+    """The running digest once the next chunk is there: SHA-256 of the digest before, the seq, and the chunk.
+
+    Args:
+        before: Of the chunks before, 64 lower-case hex digits, as 32 bytes; `NO_CHUNKS` before the first.
+        seq: The chunk's, as 8 bytes, big-endian.
+        chunk: Its decoded bytes.
+    """
+    sha256 = hashlib.sha256(bytes.fromhex(before) + seq.to_bytes(8, "big"))
+    sha256.update(chunk)
+    return sha256.hexdigest()
 
 
 class StreamChecksum:

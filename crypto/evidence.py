@@ -37,6 +37,9 @@ TIME: Final = Form(
     "a time in UTC such as 2030-01-31T23:59:59.5Z",
 )
 
+RECEIPT_MEMBERS: Final = frozenset(("kind", "id", "signing_domain", "document", "platform"))
+"""What a receipt of any kind has."""
+
 
 def choice(*words: str) -> Form:
     """One of some words."""
@@ -112,6 +115,17 @@ class Fields:
         # Booleans are integers in Python; in JSON they are not.
         if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= maximum:
             raise self._misshapen(name, f"an integer from {minimum} to {maximum}")
+        return value
+
+    def flag(self, name: str) -> bool:
+        """True or false.
+
+        Raises:
+            ReceiptError: `shape`.
+        """
+        value = self._members[name]
+        if not isinstance(value, bool):
+            raise self._misshapen(name, "true or false")
         return value
 
     def items(self, name: str, *, minimum: int, maximum: int) -> list[object]:

@@ -1,20 +1,29 @@
 """Receipts, checked offline: no server, no clock, only the document and public keys.
 
 A receipt is a document about something that has ended, with the platform's signature over all of it. What the parties
-have signed themselves is checked too, so that a receipt proves more than the platform's word. SIGNING.md ("Receipts")
-gives the format, and a whole example.
+have signed themselves is checked too, so that such a receipt proves more than the platform's word. SIGNING.md
+("Receipts") gives the formats, each with a whole example.
 """
 
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from . import agreements, channel_receipts
+from . import agreements, channel_receipts, task_receipts
 from .errors import ReceiptError
-from .evidence import ID, NAME, SIGNATURE, SIGNING_DOMAIN, Fields, Findings, require_digest, require_signed
+from .evidence import (
+    ID,
+    NAME,
+    RECEIPT_MEMBERS,
+    SIGNATURE,
+    SIGNING_DOMAIN,
+    Fields,
+    Findings,
+    require_digest,
+    require_signed,
+)
 from .keys import fingerprint, format_public_key
 from .messages import receipt_message
 
-_MEMBERS: Final = frozenset(("kind", "id", "signing_domain", "document", "platform"))
 _PLATFORM_MEMBERS: Final = frozenset(("public_key", "signature"))
 
 
@@ -25,6 +34,7 @@ class _Checker(Protocol):
 _CHECKERS: Final[dict[str, _Checker]] = {
     agreements.KIND: agreements.check_agreement,
     channel_receipts.KIND: channel_receipts.check_channel,
+    task_receipts.KIND: task_receipts.check_task,
 }
 """How a document of each kind is checked."""
 
@@ -67,7 +77,7 @@ def verify_receipt(
     Raises:
         ReceiptError: `kind`, `shape`, `key`, `pinned_key`, `platform_signature`, and those of the kind's own check.
     """
-    fields = Fields(receipt, pointer="", names=_MEMBERS)
+    fields = Fields(receipt, pointer="", names=RECEIPT_MEMBERS)
     kind = fields.text("kind", NAME)
     checker = _CHECKERS.get(kind)
     if checker is None:

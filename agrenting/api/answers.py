@@ -201,6 +201,7 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
 
     next_seq: int
     total_size: int
+    digest: str
     complete: bool
     verified: bool
     checksum: str | None
@@ -219,6 +220,8 @@ TaskAnswer = msgspec.defstruct(
         *fields_of(Task, NOT_TOLD),
         ("task_id", str),
         ("net", int),
+        ("units", int | None),
+        ("paid_up_to", int | None),
         ("streams", Streams),
         ("signing_domain", str),
         ("currency", str),
@@ -230,15 +233,27 @@ TaskAnswer = msgspec.defstruct(
 )
 
 
-class ChunkAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """A chunk is stored. `next_seq` is the first missing one: all before it are safe."""
+class Moved(msgspec.Struct, frozen=True, kw_only=True):
+    """What every event of a running task answers.
+
+    Args:
+        units, paid_up_to: Units of the output that are stored, and that are paid; null for a held price.
+    """
 
     task_id: str
+    status: TaskPhase
+    started_at: datetime | None
+    units: int | None
+    paid_up_to: int | None
+
+
+class ChunkAnswer(Moved, frozen=True, kw_only=True):
+    """A chunk is stored. `next_seq` is the first missing one: all before it are safe, and `digest` is over them."""
+
     seq: int
     next_seq: int
     total_size: int
-    status: TaskPhase
-    started_at: datetime | None
+    digest: str
     duplicate: Duplicate = UNSET
 
 
@@ -248,17 +263,23 @@ class StreamClosed(Stream, frozen=True, kw_only=True):
     task_id: str
     status: TaskPhase
     started_at: datetime | None
+    units: int | None
+    paid_up_to: int | None
     duplicate: Duplicate = UNSET
 
 
-class ProgressAnswer(msgspec.Struct, frozen=True, kw_only=True):
+class ProgressAnswer(Moved, frozen=True, kw_only=True):
     """How far the work is, as it was told."""
 
-    task_id: str
     percent: int
     message: str | None
-    status: TaskPhase
-    started_at: datetime | None
+
+
+class CheckpointAnswer(Moved, frozen=True, kw_only=True):
+    """A checkpoint is stored."""
+
+    seq: int
+    duplicate: Duplicate = UNSET
 
 
 class StoredChunk(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 """What bodies look like where REST takes more than the wire: money in both forms, proofs, names and handles."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -10,6 +10,7 @@ from agrenting.api.money import Money
 from channels.hiring import OpenTask
 from channels.negotiation import Accept, MakeOffer
 from channels.registration import AgentDraft, AgentPatch, parse_money
+from channels.task_state import StreamPrice
 
 
 class OfferBody(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,14 +37,39 @@ class AcceptBody(msgspec.Struct, frozen=True, kw_only=True):
         return Accept(amount=parse_money(self.amount, exponent=exponent), signature=self.signature)
 
 
+class StreamPriceBody(msgspec.Struct, frozen=True, kw_only=True):
+    """What each unit of the output costs that is paid as it streams.
+
+    Args:
+        amount: Of one unit; at least the list price, and at least 1 minor unit.
+        per: A unit is one chunk, or `unit_bytes` bytes begun.
+        unit_bytes: For `bytes` only; no chunk has more.
+        credit: Units that may be delivered ahead of their payment.
+    """
+
+    amount: Money
+    per: Literal["chunk", "bytes"]
+    unit_bytes: int | None = None
+    credit: int = 1
+
+    def price(self, exponent: int) -> StreamPrice:
+        """As the wire takes it."""
+        amount = parse_money(self.amount, exponent=exponent, field="stream_price.amount")
+        return StreamPrice(amount=amount, per=self.per, unit_bytes=self.unit_bytes, credit=self.credit)
+
+
 class TaskBody(msgspec.Struct, frozen=True, kw_only=True):
-    """A new task: by an agreement, or at the list price; exactly one of the two.
+    """A new task: by an agreement, at the list price, or paid as it streams; exactly one of the three.
 
     Args:
         input: Any JSON, at most 64 KiB; more goes through the input stream.
         negotiation_session_id: The agreement.
         max_price: A ceiling: the list price is held, which may be lower.
         deadline: With an offset from UTC, 60 seconds to 30 days ahead; 7 days ahead unless given.
+        hold_seconds: How long the price is held after completion, up to 7 days; an hour unless given. Not where the
+            output is paid as it streams.
+        channel_id: The payment channel of the two that the output is paid over as it streams.
+        stream_price: What each unit of the output costs then.
     """
 
     provider_agent_id: str
@@ -52,6 +78,9 @@ class TaskBody(msgspec.Struct, frozen=True, kw_only=True):
     negotiation_session_id: str | None = None
     max_price: Money | None = None
     deadline: Annotated[datetime, msgspec.Meta(tz=True)] | None = None
+    hold_seconds: int | None = None
+    channel_id: str | None = None
+    stream_price: StreamPriceBody | None = None
 
     def request(self, exponent: int) -> OpenTask:
         """As the wire takes it."""
@@ -65,6 +94,9 @@ class TaskBody(msgspec.Struct, frozen=True, kw_only=True):
             negotiation_session_id=self.negotiation_session_id,
             max_price=max_price,
             deadline=self.deadline,
+            hold_seconds=self.hold_seconds,
+            channel_id=self.channel_id,
+            stream_price=None if self.stream_price is None else self.stream_price.price(exponent),
         )
 
 

@@ -14,7 +14,7 @@ from agrenting import auth
 from agrenting.api.idempotency import KeyedRequest, Replay
 from agrenting.api.operation import Operation
 from agrenting.db.transaction import ReaderTx, WriterTx
-from agrenting.engine import Command
+from agrenting.deciding import Command
 from channels.handlers import Handler, Market, Told, UpdateMeta
 from channels.identity import Identity
 

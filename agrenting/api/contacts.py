@@ -27,7 +27,7 @@ from agrenting.api.paging import LIMIT_MAX, Page
 from agrenting.db import contact_lists
 from agrenting.db.pages import Slice
 from agrenting.db.transaction import ReaderTx, WriterTx
-from agrenting.engine import Command, Done
+from agrenting.deciding import Command, Done
 from channels.contact_book import ContactRequest, RequestPhase
 from channels.contact_requests import ADD, RESPOND, AddContact, Respond, ScopeDraft
 from channels.contacts import Kind

@@ -13,7 +13,7 @@ from agrenting.db.changes import carry_out
 from agrenting.db.transaction import WriterTx
 from agrenting.membership import forget
 from channels.agents import Agent
-from channels.ending import BANNED, cancel_negotiation, cancel_task
+from channels.ending import BANNED, ban_task, cancel_negotiation
 from channels.errors import not_found
 from channels.handlers import Context, Decision, Told
 from channels.payment_moves import revoked
@@ -22,12 +22,15 @@ from channels.registration import ban, reinstate, suspend
 
 NOUN = Noun("moderation", "For operators: who may trade.")
 ERRORS = {404: "not_found", 409: "terminal_state invalid_transition"}
-ENDS: tuple[tuple[str, Callable[[Any, Context], Decision]], ...] = (
-    ("negotiation", partial(cancel_negotiation, reason=BANNED)),
-    ("task", partial(cancel_task, reason=BANNED)),
-    ("payment", partial(revoked, cause=Cause.BANNED)),
-)
-"""Store of what an agent may have open → what a ban makes of it."""
+
+
+def _ends(agent_id: str) -> tuple[tuple[str, Callable[[Any, Context], Decision]], ...]:
+    """Store of what an agent may have open → what its ban makes of it."""
+    return (
+        ("negotiation", partial(cancel_negotiation, reason=BANNED)),
+        ("task", partial(ban_task, agent_id=agent_id)),
+        ("payment", partial(revoked, cause=Cause.BANNED)),
+    )
 
 
 class Move(Protocol):
@@ -54,15 +57,16 @@ async def reinstate_agent(call: Call) -> object:
 async def ban_agent(call: Call) -> object:
     """Ban an agent for good.
 
-    In the same transaction its open negotiations and unfinished tasks are cancelled, money that is held for them goes
-    back to the clients, its payment channels are force-closed, its contacts and pending contact requests end, and its
-    keys are revoked. Its sockets are disconnected.
+    In the same transaction its open negotiations and unfinished tasks are cancelled, and money that is held for them
+    goes back to the clients; but tasks whose output is verified become disputed, and so do those that it has completed
+    and that money is still held for. Its payment channels are force-closed, its contacts and pending contact requests
+    end, and its keys are revoked. Its sockets are disconnected.
     """
 
     def carry_out_ban(tx: WriterTx) -> Outcome:
         moved = _move(call, tx, ban)
         people.delete_keys_of_agent(tx, call.id, call.now)
-        told = [one for store, end in ENDS for one in _end_all(call, tx, store, end)]
+        told = [one for store, end in _ends(call.id) for one in _end_all(call, tx, store, end)]
         told += forget(tx, states.load(tx, "agent", call.id), call.server.engine.context(call.caller, ""))
         return Outcome(answer=moved.answer, disconnects=moved.disconnects, broadcasts=tuple(told))
 

@@ -10,11 +10,14 @@ import msgspec
 from channels.handlers import Market
 from channels.negotiation import NegotiationSession, agreement_document
 from channels.payment_state import PaymentChannel, receipt_document
+from channels.task_receipts import receipt_document as task_document
+from channels.task_state import Task
 from crypto import canonical_digest, format_public_key, public_key_of, receipt_message, sign
 
 MEDIA_TYPE: Final = "application/agrenting-receipt+json"
 AGREEMENT: Final = "agreement"
 PAYMENT_CHANNEL: Final = "payment_channel"
+TASK: Final = "task"
 
 
 class PlatformSignature(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +45,15 @@ def channel_receipt(channel: PaymentChannel, market: Market, *, platform_seed: b
     """
     document = receipt_document(channel, market)
     return _signed(PAYMENT_CHANNEL, channel.id, document, market=market, platform_seed=platform_seed)
+
+
+def task_receipt(task: Task, market: Market, *, platform_seed: bytes) -> Receipt:
+    """The receipt of a task that has ended, once none of its money is held.
+
+    Raises:
+        Conflict: `not_settled`.
+    """
+    return _signed(TASK, task.id, task_document(task, market), market=market, platform_seed=platform_seed)
 
 
 def platform_signature(

@@ -26,6 +26,7 @@ from agrenting.api import (
     profile,
     reading,
     sessions,
+    task_decisions,
     tasks,
 )
 from agrenting.api.door import Addresses, Door
@@ -55,6 +56,7 @@ NOUNS: Final[tuple[Noun, ...]] = (
     ledger.NOUN,
     admin.NOUN,
     moderation.NOUN,
+    task_decisions.NOUN,
     channel_decisions.NOUN,
     health.NOUN,
     reading.NOUN,

@@ -5,18 +5,28 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from agrenting.api.answers import ChunkAnswer, ProgressAnswer, StoredChunk, StreamClosed, TaskAnswer
+from agrenting.api.answers import CheckpointAnswer, ChunkAnswer, ProgressAnswer, StoredChunk, StreamClosed, TaskAnswer
 from agrenting.api.bodies import TaskBody
-from agrenting.api.call import Call
+from agrenting.api.call import Call, Raw
 from agrenting.api.operation import CREATED, Callers, Noun
 from agrenting.api.paging import LAST, LIMIT_DEFAULT, Limit, Page, PageQuery, decode_cursor, page, page_of
+from agrenting.api.receipts import MEDIA_TYPE, Receipt, task_receipt
 from agrenting.db import pages, states, streams
 from agrenting.db.transaction import ReaderTx
 from channels import discovery, task
+from channels.chunks import SEQ_MAX
 from channels.handlers import Empty
-from channels.streams import SEQ_MAX
-from channels.task import Cancel, CloseStream, Complete, ReportError, ReportProgress, SendChunk
-from channels.task_state import Phase, require_participant, snapshot
+from channels.task import (
+    Cancel,
+    CloseStream,
+    Complete,
+    DisputeTask,
+    ReportError,
+    ReportProgress,
+    SaveCheckpoint,
+    SendChunk,
+)
+from channels.task_state import Phase, Task, require_participant, snapshot
 
 NOUN = Noun("tasks", "Work that was hired, its streams, and the money held for it.")
 NAME = "tasks"
@@ -28,18 +38,24 @@ PAGE_BYTES_MAX = 1_048_576
 CHUNK_ERRORS = {
     403: "forbidden_role",
     404: "not_found",
-    409: "terminal_state stream_closed seq_conflict seq_out_of_window",
+    409: "terminal_state stream_closed seq_conflict seq_out_of_window payment_due",
     410: "expired",
     413: "chunk_too_large stream_too_large",
 }
 CLOSE_ERRORS = {
     403: "forbidden_role",
     404: "not_found",
-    409: "terminal_state stream_closed",
+    409: "terminal_state stream_closed missing_chunks",
     410: "expired",
     422: "size_mismatch checksum_mismatch",
 }
-RUNNING_ERRORS = {403: "forbidden_role", 404: "not_found", 409: "terminal_state", 410: "expired"}
+RUNNING_ERRORS = {
+    403: "forbidden_role",
+    404: "not_found",
+    409: "terminal_state",
+    410: "expired",
+    423: "escrow_locked",
+}
 
 
 class TasksQuery(PageQuery, frozen=True, kw_only=True):
@@ -78,13 +94,17 @@ class ChunksQuery(msgspec.Struct, frozen=True, kw_only=True):
         403: "contact_required contact_scope_exceeded",
         404: "not_found",
         409: "agreement_used blocked_by_you agent_unavailable capability_not_offered agreement_mismatch"
-        " negotiation_required price_below_base too_many_open spend_cap_exceeded insufficient_balance",
+        " negotiation_required price_below_base state_lost terminal_state channel_not_open wrong_mode contact_revoked"
+        " too_many_open spend_cap_exceeded insufficient_balance",
         410: "agreement_expired",
-        422: "deadline_out_of_range same_agent amount_out_of_range invalid_amount",
+        422: "hold_out_of_range deadline_out_of_range same_agent amount_out_of_range invalid_amount",
     },
 )
 async def open_task(call: Call, body: TaskBody) -> object:
-    """Open a task: its price is held in the same transaction, and the provider gets a stored message of it."""
+    """Open a task: its price is held in the same transaction, and the provider gets a stored message of it.
+
+    With `stream_price` nothing is held: the output is paid as it streams, over a payment channel of the two.
+    """
     return await call.decide(OPEN, discovery.TOPIC, body.request(call.market.exponent))
 
 
@@ -103,7 +123,29 @@ async def list_tasks(call: Call, query: TasksQuery) -> object:
 @NOUN.get("/tasks/{id}", answer=TaskAnswer, callers=Callers.AGENT, scopes=SCOPES, errors={404: "not_found"})
 async def read_task(call: Call) -> object:
     """Read a task of one's own, also once it has ended."""
-    return await call.ask(task.JOIN, _topic(call), Empty())
+    return await call.ask(task.JOIN, _topic(call), task.JoinTask())
+
+
+@NOUN.get(
+    "/tasks/{id}/receipt",
+    answer=Receipt,
+    callers=Callers.AGENT,
+    scopes=SCOPES,
+    errors={404: "not_found", 409: "not_settled"},
+    files={MEDIA_TYPE: "The receipt alone, as a file for `agrenting verify`."},
+)
+async def read_task_receipt(call: Call) -> object:
+    """The receipt of a task that has ended: where its price went, and the digests of what flowed.
+
+    Refused while its price is held. Anyone can verify it offline, and files against it. With
+    `Accept: application/agrenting-receipt+json` it comes bare, as a file.
+    """
+    found = await call.read(lambda tx: _own_task(call, tx))
+    receipt = task_receipt(found, call.market, platform_seed=call.server.server_key)
+    if not call.accepts(MEDIA_TYPE):
+        return receipt
+    name = f'attachment; filename="task-{found.id}.json"'
+    return Raw(msgspec.json.encode(receipt), MEDIA_TYPE, {"Content-Disposition": name})
 
 
 @NOUN.post(
@@ -153,6 +195,18 @@ async def report_progress(call: Call, body: ReportProgress) -> object:
 
 
 @NOUN.post(
+    "/tasks/{id}/checkpoint",
+    answer=CheckpointAnswer,
+    callers=Callers.AGENT,
+    scopes=SCOPES,
+    errors={**RUNNING_ERRORS, 409: "terminal_state stale_checkpoint"},
+)
+async def save_checkpoint(call: Call, body: SaveCheckpoint) -> object:
+    """Note how far the work is, for oneself; provider only. It stands in the join reply, to the provider alone."""
+    return await _decide(call, "checkpoint", body)
+
+
+@NOUN.post(
     "/tasks/{id}/complete",
     answer=TaskAnswer,
     callers=Callers.AGENT,
@@ -160,8 +214,41 @@ async def report_progress(call: Call, body: ReportProgress) -> object:
     errors={**RUNNING_ERRORS, 409: "terminal_state stream_incomplete nothing_delivered"},
 )
 async def complete_task(call: Call, body: Complete) -> object:
-    """Hand the work over; provider only. The held price is paid, less the fee."""
+    """Hand the work over; provider only. The held price is paid, less the fee: at once, or once the hold is over."""
     return await _decide(call, "complete", body)
+
+
+@NOUN.post(
+    "/tasks/{id}/release",
+    answer=TaskAnswer,
+    callers=Callers.AGENT,
+    scopes=SCOPES,
+    errors={403: "forbidden_role", 404: "not_found", 409: "not_completed not_held", 423: "escrow_locked"},
+)
+async def release_task(call: Call) -> object:
+    """Pay a completed task's price before its hold is over; client only."""
+    return await _decide(call, "release", Empty())
+
+
+@NOUN.post(
+    "/tasks/{id}/dispute",
+    answer=TaskAnswer,
+    callers=Callers.AGENT,
+    scopes=SCOPES,
+    errors={
+        403: "forbidden_role",
+        404: "not_found",
+        409: "dispute_used not_started terminal_state not_held",
+        410: "expired",
+    },
+)
+async def dispute_task(call: Call, body: DisputeTask) -> object:
+    """Refuse what was delivered; client only, once, while the work is under way or its price is still held.
+
+    Where nothing was delivered, the price goes back at once. Else it stays held until an operator decides; without a
+    decision in 7 days it goes to the provider if it has delivered, else back.
+    """
+    return await _decide(call, "dispute", body)
 
 
 @NOUN.post("/tasks/{id}/error", answer=TaskAnswer, callers=Callers.AGENT, scopes=SCOPES, errors=RUNNING_ERRORS)
@@ -175,7 +262,7 @@ async def fail_task(call: Call, body: ReportError) -> object:
     answer=TaskAnswer,
     callers=Callers.AGENT,
     scopes=SCOPES,
-    errors={404: "not_found", 409: "terminal_state output_delivered", 410: "expired"},
+    errors={404: "not_found", 409: "terminal_state output_delivered", 410: "expired", 423: "escrow_locked"},
 )
 async def cancel_task(call: Call, body: Cancel) -> object:
     """End a task without work: the client takes it back, or the provider declines. The client gets the price back.
@@ -194,28 +281,33 @@ async def cancel_task(call: Call, body: Cancel) -> object:
 )
 async def list_chunks(call: Call, query: ChunksQuery) -> object:
     """Read what has been stored of a stream, in order. `next_cursor` is the next page's `from`."""
-    return await call.read(lambda tx: _chunks(call, tx, query))
+    return await call.read(lambda tx: chunks_of(tx, _own_task(call, tx), query))
 
 
 async def _decide(call: Call, event: str, body: Any) -> Any:
     return await call.decide(task.HANDLERS[event], _topic(call), body)
 
 
-def _chunks(call: Call, tx: ReaderTx, query: ChunksQuery) -> Page:
-    context = call.server.engine.context(call.caller, _topic(call))
-    found = require_participant(states.load(tx, "task", call.id), context)
-    shown: list[StoredChunk] = []
-    size = 0
-    for seq, chunk in streams.chunks(
-        tx, task_id=found.id, direction=query.direction, first=query.first, limit=query.limit
-    ):
-        size += len(chunk)
-        if shown and size > PAGE_BYTES_MAX:
-            break
-        shown.append(StoredChunk(seq=seq, chunk=base64.b64encode(chunk).decode()))
-    next_seq = shown[-1].seq + 1 if shown else query.first
-    has_more = next_seq < found.stream(query.direction).next_seq
-    return page(shown, limit=query.limit, next_cursor=str(next_seq) if has_more else None)
+def chunks_of(tx: ReaderTx, found: Task, query: ChunksQuery) -> Page:
+    """A page of what is stored of a stream; those ahead of a missing chunk too."""
+    rows = streams.page(
+        tx,
+        task_id=found.id,
+        direction=query.direction,
+        first=query.first,
+        rows_max=query.limit,
+        bytes_max=PAGE_BYTES_MAX,
+    )
+    shown = [StoredChunk(seq=row.seq, chunk=base64.b64encode(row.data).decode()) for row in rows]
+    stream = found.stream(query.direction)
+    last = stream.ahead[-1][0] if stream.ahead else stream.next_seq - 1
+    has_more = bool(rows) and rows[-1].seq < last
+    return page(shown, limit=query.limit, next_cursor=str(rows[-1].seq + 1) if has_more else None)
+
+
+def _own_task(call: Call, tx: ReaderTx) -> Task:
+    """The task of the path, if the caller is a party of it; else `not_found`."""
+    return require_participant(states.load(tx, "task", call.id), call.server.engine.context(call.caller, _topic(call)))
 
 
 def _topic(call: Call) -> str:

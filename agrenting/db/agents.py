@@ -5,7 +5,7 @@ from typing import Any, Final
 import msgspec
 
 from agrenting.clock import to_ms
-from agrenting.db.parties import SIDES_OF, UNFINISHED
+from agrenting.db.parties import IS_HELD, SIDES_OF, UNFINISHED
 from agrenting.db.transaction import Loaded, Row, Tx, WriterTx
 from channels.agents import REPUTATION_MAX_CENTI, Agent, AgentStatus
 from channels.errors import Conflict
@@ -191,7 +191,9 @@ def is_in_use(tx: Tx, agent_id: str) -> bool:
     row = tx.one("SELECT balance FROM accounts WHERE name = :name", name=f"agent:{agent_id}:available")
     if row is not None and row[0] != 0:
         return True
-    return _has_unfinished(tx, "task", "tasks", agent_id)
+    return _has_unfinished(tx, "task", "tasks", agent_id) or any(
+        tx.one(f"SELECT 1 FROM tasks WHERE {side} = :id AND {IS_HELD}", id=agent_id) for side in SIDES_OF["task"]
+    )
 
 
 def delete(tx: WriterTx, agent_id: str) -> None:

@@ -13,13 +13,16 @@ from channels.handlers import (
     Broadcast,
     Context,
     Decision,
+    DropStreams,
     Insert,
     Mail,
     NotePresence,
     NoteStep,
     Outcome,
     Save,
+    Saved,
     Spend,
+    StoreCheckpoint,
     StoreChunk,
     Timer,
     Told,
@@ -28,7 +31,7 @@ from channels.ledger import Entry
 
 
 def carry_out(tx: WriterTx, decision: Decision, context: Context, *, store: str, state_id: str) -> tuple[Told, ...]:
-    """Save what was decided; the broadcasts that follow from it, once durable.
+    """Save what was decided; what is told of it, once durable.
 
     Args:
         tx: The transaction that the decision's state was loaded in.
@@ -44,12 +47,29 @@ def carry_out(tx: WriterTx, decision: Decision, context: Context, *, store: str,
     if decision.state is not None:
         assert store, "a handler that decides a state names its loader"
         states.save(tx, store, state_id, decision.state)
+    told = carry_out_changes(tx, decision, context)
+    return (*decision.broadcasts, *told, *_saved(store, decision.state))
+
+
+def carry_out_changes(tx: WriterTx, decision: Decision, context: Context) -> tuple[Told, ...]:
+    """Carry out what a decision changes beside the state that it rests on; what is told of that.
+
+    Raises:
+        Conflict, StaleState: As `carry_out`.
+    """
     told: list[Told] = []
     for change in decision.changes:
         mail = _carry_out(tx, change, context)
         if mail is not None:
             told.append(mail)
-    return (*decision.broadcasts, *told)
+        if isinstance(change, Save):
+            told += _saved(change.store, change.state)
+    return tuple(told)
+
+
+def _saved(store: str, state: Any) -> tuple[Saved, ...]:
+    """What goes ahead of the writer has to know of a changed state: that of tasks alone is looked at."""
+    return (Saved(state.topic, state),) if store == "task" and state is not None else ()
 
 
 def _carry_out(tx: WriterTx, change: Any, context: Context) -> Broadcast | None:
@@ -67,8 +87,8 @@ def _carry_out(tx: WriterTx, change: Any, context: Context) -> Broadcast | None:
             states.insert(tx, change.store, change.id, change.state)
         case Save():
             states.save(tx, change.store, change.id, change.state)
-        case StoreChunk() | NoteStep():
-            _append(tx, change)
+        case StoreChunk() | StoreCheckpoint() | DropStreams() | NoteStep():
+            _record(tx, change)
         case NotePresence():
             agents.set_presence(tx, change.agent_id, change.presence)
         case Outcome():
@@ -78,11 +98,17 @@ def _carry_out(tx: WriterTx, change: Any, context: Context) -> Broadcast | None:
     return None
 
 
-def _append(tx: WriterTx, change: StoreChunk | NoteStep) -> None:
-    if isinstance(change, StoreChunk):
-        streams.append(tx, task_id=change.task_id, direction=change.direction, seq=change.seq, chunk=change.chunk)
-    else:
-        channel_steps.append(tx, change.channel_id, change.step)
+def _record(tx: WriterTx, change: StoreChunk | StoreCheckpoint | DropStreams | NoteStep) -> None:
+    """What stands beside a state: streams, and the histories of payment channels."""
+    match change:
+        case StoreChunk():
+            streams.append(tx, change)
+        case StoreCheckpoint():
+            streams.keep_checkpoint(tx, change)
+        case DropStreams():
+            streams.drop(tx, change.task_id)
+        case NoteStep():
+            channel_steps.append(tx, change.channel_id, change.step)
 
 
 def set_timer(tx: WriterTx, timer: Timer) -> None:
@@ -100,7 +126,39 @@ def set_timer(tx: WriterTx, timer: Timer) -> None:
 
 
 def count_outcome(tx: WriterTx, outcome: Outcome, *, now: datetime) -> None:
-    """Count a task's end for the provider, if it is the first of that client's owner in this UTC day."""
+    """Count a task's end for the provider, if it is the first of that client's owner in this UTC day.
+
+    What was counted of the same task before is corrected.
+    """
+    completed, failed = _counted(tx, outcome, now=now)
+    if not (completed or failed or outcome.delta_centi):
+        return
+    provider: Agent | None = states.load(tx, "agent", outcome.provider_agent_id)
+    if provider is None:
+        return
+    after = msgspec.structs.replace(
+        provider,
+        tasks_completed=provider.tasks_completed + completed,
+        tasks_failed=provider.tasks_failed + failed,
+        dispute_delta_centi=provider.dispute_delta_centi + outcome.delta_centi,
+    )
+    states.save(tx, "agent", provider.id, after)
+
+
+def _counted(tx: WriterTx, outcome: Outcome, *, now: datetime) -> tuple[int, int]:
+    """Note an outcome; by how much it changes the completed and the failed tasks that are counted."""
+    is_completed = outcome.is_completed
+    row = tx.one("SELECT is_completed FROM outcomes WHERE task_id = :task_id", task_id=outcome.task_id)
+    if row is not None:
+        tx.run(
+            "UPDATE outcomes SET is_completed = :is_completed WHERE task_id = :task_id",
+            task_id=outcome.task_id,
+            is_completed=is_completed,
+        )
+        changed = int(is_completed) - int(row[0])
+        return changed, -changed
+    if outcome.is_correction:
+        return 0, 0  # Another task of that day was counted in its place, and still is.
     counted = tx.run(
         "INSERT INTO outcomes (provider_agent_id, client_owner_id, day, task_id, is_completed)"
         " VALUES (:provider, :client_owner, :day, :task_id, :is_completed) ON CONFLICT DO NOTHING",
@@ -108,14 +166,6 @@ def count_outcome(tx: WriterTx, outcome: Outcome, *, now: datetime) -> None:
         client_owner=outcome.client_owner_id,
         day=day_of(now),
         task_id=outcome.task_id,
-        is_completed=outcome.is_completed,
+        is_completed=is_completed,
     )
-    provider: Agent | None = states.load(tx, "agent", outcome.provider_agent_id) if counted else None
-    if provider is None:
-        return
-    after = msgspec.structs.replace(
-        provider,
-        tasks_completed=provider.tasks_completed + outcome.is_completed,
-        tasks_failed=provider.tasks_failed + (not outcome.is_completed),
-    )
-    states.save(tx, "agent", provider.id, after)
+    return counted * is_completed, counted * (not is_completed)

@@ -30,13 +30,19 @@ class StorageUnavailable(Exception):
 
 
 class Unit:
-    """One change: `run` decides and saves inside the transaction, `settled` hears the outcome once it is durable."""
+    """One change: `run` decides and saves inside the transaction, `settled` hears the outcome once it is durable.
+
+    `taken` hears, on the event loop, that the writer has it: until then more may be put into it.
+    """
 
     __slots__ = ("run", "settled")
 
     def __init__(self, run: Callable[[WriterTx], Any], settled: Callable[[Any, Exception | None], None]) -> None:
         self.run = run
         self.settled = settled
+
+    def taken(self) -> None:
+        """The writer has it now. Most have nothing to do then."""
 
 
 class GroupCommit:
@@ -100,6 +106,8 @@ class GroupCommit:
         batch, self._pending = self._pending[: self._batch_max], self._pending[self._batch_max :]
         self._is_running = True
         self._idle.clear()
+        for unit in batch:
+            unit.taken()
         loop = asyncio.get_running_loop()
         running = loop.run_in_executor(self._thread, self._commit, batch)
         running.add_done_callback(lambda done: self._settle(batch, done.result()))

@@ -122,7 +122,7 @@ def pair(tx: Tx, a: Entity, b: Entity) -> Pair:
         sent=_pending(tx, a.id, b.id),
         received=_pending(tx, b.id, a.id),
         negotiations=_between(tx, "negotiation", a.id, b.id, "'open'"),
-        tasks=_between(tx, "task", a.id, b.id, "'pending'"),
+        tasks=(*_between(tx, "task", a.id, b.id, "'pending'"), *_streaming(tx, a.id, b.id)),
         channels=_between(tx, "payment", a.id, b.id, UNFINISHED["payment"]),
     )
 
@@ -241,10 +241,15 @@ def _pending(tx: Tx, requester_id: str, recipient_id: str) -> ContactRequest | N
     return None if row is None else states.load(tx, "contact_request", row[0])
 
 
-def _between(tx: Tx, store: str, a_id: str, b_id: str, statuses: str) -> tuple[Any, ...]:
+def _streaming(tx: Tx, a_id: str, b_id: str) -> tuple[Any, ...]:
+    """The tasks under way of two that are paid as they stream."""
+    return _between(tx, "task", a_id, b_id, "'in_progress'", more="json_extract(state, '$.stream_price') IS NOT NULL")
+
+
+def _between(tx: Tx, store: str, a_id: str, b_id: str, statuses: str, *, more: str = "1") -> tuple[Any, ...]:
     one, other = SIDES_OF[store]
     rows = tx.all(
-        f"SELECT id FROM {states.STORES[store].table} WHERE status IN ({statuses}) AND ("
+        f"SELECT id FROM {states.STORES[store].table} WHERE status IN ({statuses}) AND {more} AND ("
         f"({one} = :a_id AND {other} = :b_id) OR ({one} = :b_id AND {other} = :a_id)) ORDER BY id",
         a_id=a_id,
         b_id=b_id,

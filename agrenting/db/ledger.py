@@ -1,14 +1,28 @@
 """The ledger's rows: entries and postings are only ever appended, balances follow them in the same transaction."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from agrenting.clock import day_of, to_ms
 from agrenting.db import payment_channels
+from agrenting.db.parties import IS_HELD, UNFINISHED
 from agrenting.db.transaction import Tx, WriterTx
 from agrenting.ids import new_id
 from channels.errors import Conflict
 from channels.ledger import EXTERNAL, FEES, MONEY_MAX, Entry, available
+from channels.task_disputes import DELTAS_CENTI
+
+SOUND_ENDS: Final = (
+    "pending:held:",
+    "in_progress:held:",
+    "disputed:held:",
+    "completed:held:",
+    "completed:released:release",
+    "completed:split:split",
+    "failed:refunded:refund",
+    "cancelled:refunded:refund",
+)
+"""What goes together of a task that has a price: its status, where that is, and what the ledger has moved of it."""
 
 EXTERNAL_FLOOR = -MONEY_MAX
 """All money is in `external` with its sign turned: no sum of it may pass what a client's number holds exactly."""
@@ -83,7 +97,7 @@ def balances_of_agent(tx: Tx, agent_id: str) -> dict[str, int]:
     row = tx.one(
         "SELECT coalesce(sum(accounts.balance), 0) FROM tasks JOIN accounts"
         " ON accounts.name = 'task:' || tasks.id || ':escrow' WHERE tasks.client_agent_id = :id"
-        " AND tasks.status IN ('pending', 'in_progress')",
+        f" AND (tasks.status IN ({UNFINISHED['task']}) OR ({IS_HELD}))",
         id=agent_id,
     )
     held = 0 if row is None else int(row[0])
@@ -195,28 +209,53 @@ def doctor(tx: Tx) -> list[str]:
 
 
 def _doctor_tasks(tx: Tx) -> list[str]:
-    """A task's escrow holds its price while it runs, and nothing afterwards."""
+    """A task's escrow holds its price until that is paid, given back or divided, and each of these once."""
     rows = tx.all(
         "SELECT t.id, t.status, json_extract(t.state, '$.price'), coalesce(a.balance, 0) FROM tasks t"
         " LEFT JOIN accounts a ON a.name = 'task:' || t.id || ':escrow'"
-        " WHERE coalesce(a.balance, 0) != CASE WHEN t.status IN ('pending', 'in_progress')"
+        f" WHERE coalesce(a.balance, 0) != CASE WHEN t.status IN ({UNFINISHED['task']}) OR ({IS_HELD})"
         " THEN json_extract(t.state, '$.price') ELSE 0 END"
     )
     differences = [f"task {id_} is {status} at {price}, its escrow holds {held}" for id_, status, price, held in rows]
     rows = tx.all(
-        "SELECT t.id, t.status, json_extract(t.state, '$.escrow_status'),"
-        " (SELECT group_concat(kind) FROM ledger_entries WHERE task_id = t.id AND kind != 'hold') FROM tasks t"
-        " WHERE json_extract(t.state, '$.price') > 0 AND"
-        " CASE t.status WHEN 'completed' THEN 'release' WHEN 'failed' THEN 'refund' WHEN 'cancelled' THEN 'refund'"
-        " ELSE '' END != coalesce((SELECT group_concat(kind) FROM ledger_entries WHERE task_id = t.id"
-        " AND kind != 'hold'), '')"
+        "SELECT id, status, escrow, kinds FROM (SELECT t.id, t.status, json_extract(t.state, '$.price') AS price,"
+        " json_extract(t.state, '$.escrow_status') AS escrow, coalesce((SELECT group_concat(kind) FROM ledger_entries"
+        " WHERE task_id = t.id AND kind != 'hold'), '') AS kinds FROM tasks t) WHERE price > 0 AND"
+        f" status || ':' || escrow || ':' || kinds NOT IN ({', '.join(map(repr, SOUND_ENDS))})"
     )
-    return differences + [
+    differences += [
         f"task {id_} is {status} with escrow {escrow}, the ledger says {kinds}" for id_, status, escrow, kinds in rows
+    ]
+    return differences + _doctor_settlements(tx)
+
+
+def _doctor_settlements(tx: Tx) -> list[str]:
+    """What a dispute has paid to whom is what the task says."""
+    rows = tx.all(
+        "SELECT s.id, s.to_client, s.to_provider, s.fee, coalesce(b.client, 0), coalesce(b.provider, 0),"
+        " coalesce(b.fee, 0) FROM (SELECT id, client_agent_id, provider_agent_id,"
+        " json_extract(state, '$.settlement.to_client') AS to_client,"
+        " json_extract(state, '$.settlement.to_provider') AS to_provider,"
+        " json_extract(state, '$.settlement.fee') AS fee FROM tasks"
+        " WHERE json_extract(state, '$.settlement') IS NOT NULL) s LEFT JOIN (SELECT e.task_id AS id,"
+        " sum(CASE WHEN p.account = 'agent:' || t.client_agent_id || ':available' THEN p.amount ELSE 0 END) AS client,"
+        " sum(CASE WHEN p.account = 'agent:' || t.provider_agent_id || ':available' THEN p.amount ELSE 0 END)"
+        " AS provider, sum(CASE WHEN p.account = :fees THEN p.amount ELSE 0 END) AS fee FROM ledger_entries e"
+        " JOIN postings p ON p.entry_id = e.id JOIN tasks t ON t.id = e.task_id WHERE e.kind != 'hold'"
+        " GROUP BY e.task_id) b ON b.id = s.id WHERE s.to_client != coalesce(b.client, 0)"
+        " OR s.to_provider - s.fee != coalesce(b.provider, 0) OR s.fee != coalesce(b.fee, 0)",
+        fees=FEES,
+    )
+    return [
+        f"task {row[0]} was settled with {row[1]} for the client, {row[2]} for the provider and a fee of {row[3]};"
+        f" the ledger says {row[4]}, {row[5]} after the fee, and {row[6]}"
+        for row in rows
     ]
 
 
 def _doctor_reputation(tx: Tx) -> list[str]:
+    """What an agent counts is what its outcomes say, and what operators' decisions added is what its tasks say."""
+    deltas = " ".join(f"WHEN '{decision}' THEN {delta}" for decision, delta in DELTAS_CENTI.items())
     rows = tx.all(
         "SELECT a.handle, json_extract(a.state, '$.tasks_completed'), json_extract(a.state, '$.tasks_failed'),"
         " coalesce(o.completed, 0), coalesce(o.failed, 0) FROM agents a LEFT JOIN (SELECT provider_agent_id AS id,"
@@ -224,8 +263,19 @@ def _doctor_reputation(tx: Tx) -> list[str]:
         " ON o.id = a.id WHERE json_extract(a.state, '$.tasks_completed') != coalesce(o.completed, 0)"
         " OR json_extract(a.state, '$.tasks_failed') != coalesce(o.failed, 0)"
     )
-    return [
+    differences = [
         f"agent {row[0]} counts {row[1]} completed, {row[2]} failed; its outcomes {row[3]}, {row[4]}" for row in rows
+    ]
+    rows = tx.all(
+        "SELECT handle, delta, said FROM (SELECT a.handle,"
+        " coalesce(json_extract(a.state, '$.dispute_delta_centi'), 0) AS delta, coalesce(d.delta, 0) AS said"
+        " FROM agents a LEFT JOIN (SELECT provider_agent_id AS id,"
+        f" sum(CASE json_extract(state, '$.settlement.decision') {deltas} END) AS delta FROM tasks"
+        " WHERE json_extract(state, '$.settlement.decided_by') = 'operator' AND json_extract(state, '$.is_countable')"
+        " GROUP BY provider_agent_id) d ON d.id = a.id) WHERE delta != said"
+    )
+    return differences + [
+        f"agent {handle} has {delta} hundredths from disputes; its tasks say {said}" for handle, delta, said in rows
     ]
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from agrenting.db import states
-from agrenting.db.parties import ROLES, SIDES_OF, UNFINISHED
+from agrenting.db.parties import IS_HELD, ROLES, SIDES_OF, UNFINISHED
 from agrenting.db.transaction import Tx
 
 
@@ -76,12 +76,26 @@ def undelivered(tx: Tx, agent_id: str, *, after: str, limit: int) -> list[Any]:
     return [states.decode("message", row) for row in rows]
 
 
+def disputed_tasks(tx: Tx, *, after: str, limit: int) -> list[Any]:
+    """The tasks that wait for an operator, oldest first, after id `after`."""
+    rows = tx.all(
+        "SELECT state FROM tasks WHERE status = 'disputed' AND id > :after ORDER BY id LIMIT :limit",
+        after=after,
+        limit=limit,
+    )
+    return [states.decode("task", row) for row in rows]
+
+
 def open_of_agent(tx: Tx, store: str, agent_id: str) -> list[str]:
-    """The ids of what an agent has that has not ended: negotiations, tasks or payment channels."""
+    """The ids of what an agent has that has not ended: negotiations, tasks or payment channels.
+
+    Tasks whose price is still held have not.
+    """
     one, other = SIDES_OF[store]
+    is_held = f" OR ({IS_HELD})" if store == "task" else ""
     rows = tx.all(
         f"SELECT id FROM {states.STORES[store].table} WHERE ({one} = :agent_id OR {other} = :agent_id)"
-        f" AND status IN ({UNFINISHED[store]}) ORDER BY id",
+        f" AND (status IN ({UNFINISHED[store]}){is_held}) ORDER BY id",
         agent_id=agent_id,
     )
     return [row[0] for row in rows]

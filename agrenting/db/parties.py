@@ -12,7 +12,10 @@ ROLES: Final = {
 SIDES_OF: Final = {store: tuple(roles.values()) for store, roles in ROLES.items()}
 UNFINISHED: Final = {
     "negotiation": "'open'",
-    "task": "'pending', 'in_progress'",
+    "task": "'pending', 'in_progress', 'disputed'",
     "payment": "'pending', 'open', 'closing', 'disputed'",
 }
 """Store → the statuses of what has not ended, as SQL."""
+
+IS_HELD: Final = "status = 'completed' AND json_extract(state, '$.escrow_status') = 'held'"
+"""Of a task that has ended, as SQL: its price is held still, so that its client can look at the work."""

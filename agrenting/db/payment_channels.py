@@ -74,6 +74,15 @@ def proposing(tx: Tx, topic_id: str, request: Any, context: Context) -> ChannelF
     return msgspec.structs.replace(facts, task=states.load(tx, "task", request.task_id))
 
 
+def acknowledging(tx: Tx, topic_id: str, request: Any, context: Context) -> ChannelFacts:
+    """The same as at a nonce, and the task that the pending proposal names."""
+    facts = at_nonce(tx, topic_id, request, context)
+    proposal = None if facts.channel is None else facts.channel.pending_proposal
+    if proposal is None or proposal.task_id is None:
+        return facts
+    return msgspec.structs.replace(facts, task=states.load(tx, "task", proposal.task_id))
+
+
 def joining(tx: Tx, topic_id: str, request: Any, context: Context) -> ChannelFacts:
     """The channel, and the steps from the nonce on that the client knows; one more than it is sent."""
     facts = plain(tx, topic_id, request, context)
@@ -191,10 +200,25 @@ def _doctor_money(tx: Tx) -> list[str]:
         " LEFT JOIN booked b ON b.id = s.id AND b.account = 'agent:' || s.agent_id || ':available'"
         " WHERE s.deposit != coalesce(b.locked, 0) OR s.final != coalesce(b.unlocked, 0)"
     )
+    differences += _doctor_paid(tx)
     return differences + [
         f"channel {row[0]} got {row[2]} from agent {row[1]} and paid it {row[3]}; the ledger says {row[4]}, {row[5]}"
         for row in rows
     ]
+
+
+def _doctor_paid(tx: Tx) -> list[str]:
+    """What a task says that it was paid as it streamed is what its client's transfers on its channel say."""
+    rows = tx.all(
+        "WITH paid AS (SELECT channel_id, json_extract(state, '$.details.task_id') AS task_id,"
+        " json_extract(state, '$.details.from_agent_id') AS payer_id, sum(json_extract(state, '$.details.amount'))"
+        " AS amount FROM channel_steps WHERE kind = 'transfer' GROUP BY 1, 2, 3)"
+        " SELECT t.id, coalesce(json_extract(t.state, '$.paid'), 0), coalesce(p.amount, 0) FROM tasks t"
+        " LEFT JOIN paid p ON p.task_id = t.id AND p.channel_id = json_extract(t.state, '$.channel_id')"
+        " AND p.payer_id = t.client_agent_id"
+        " WHERE coalesce(json_extract(t.state, '$.paid'), 0) != coalesce(p.amount, 0) ORDER BY t.id"
+    )
+    return [f"task {id_} is paid {paid} as it streams, the steps of its channel say {sent}" for id_, paid, sent in rows]
 
 
 def _flaws(tx: Tx, channel: PaymentChannel) -> list[str]:
@@ -252,6 +276,7 @@ LOADERS: Final = {
     "payment": plain,
     "payment_at_nonce": at_nonce,
     "payment_proposing": proposing,
+    "payment_acknowledging": acknowledging,
     "payment_join": joining,
     "payment_handing_in": handing_in,
     "payment_disputing": disputing,

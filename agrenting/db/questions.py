@@ -8,14 +8,14 @@ from typing import Any, Final
 
 from agrenting.db import contacts, messages, payment_channels, search, states, streams
 from agrenting.db.parties import SIDES_OF, UNFINISHED
-from agrenting.db.transaction import Tx, WriterTx
+from agrenting.db.transaction import Tx
 from channels.agents import Agent
 from channels.contacts import Tie
 from channels.discovery import Arrival
 from channels.errors import not_found
 from channels.handlers import Context
 from channels.opening import Opening
-from channels.streams import StreamFacts
+from channels.streams import TaskFacts
 from channels.task import TaskOpening
 
 Loader = Callable[[Any, str, Any, Context], Any]
@@ -93,22 +93,12 @@ def _task_opening(tx: Tx, topic_id: str, request: Any, context: Context) -> Task
     session_id = request.negotiation_session_id
     session = None if session_id is None else states.load(tx, "negotiation", session_id)
     is_of_it = session is not None and context.sender.agent_id in {session.client_agent_id, session.provider_agent_id}
-    return TaskOpening(opening=opening, agreement=session if is_of_it else None)
+    channel = None if request.channel_id is None else states.load(tx, "payment", request.channel_id)
+    return TaskOpening(opening=opening, agreement=session if is_of_it else None, channel=channel)
 
 
-def _stream(direction: str) -> Loader:
-    def load(tx: WriterTx, topic_id: str, request: Any, _context: Context) -> StreamFacts:
-        task = states.load(tx, "task", topic_id)
-        if task is None:
-            return StreamFacts(task=None, checksum=None, stored=None)
-        seq = getattr(request, "seq", None)
-        stored = None
-        if seq is not None:
-            stored = streams.chunk(tx, task_id=topic_id, direction=direction, seq=seq)
-        checksum = streams.running_checksum(tx, topic_id, direction) if seq is None else None
-        return StreamFacts(task=task, checksum=checksum, stored=stored)
-
-    return load
+def _task(tx: Tx, topic_id: str, _request: Any, _context: Context) -> TaskFacts:
+    return TaskFacts(task=states.load(tx, "task", topic_id), stored=streams.StoredStreams(tx, topic_id))
 
 
 def _mailbox(tx: Tx, topic_id: str, _request: Any, _context: Context) -> Any:
@@ -125,8 +115,7 @@ LOADERS: Final[dict[str, Loader]] = {
     "arrival": _arrival,
     "negotiation": _state("negotiation"),
     "task": _state("task"),
-    "task_input": _stream("input"),
-    "task_output": _stream("output"),
+    "task_facts": _task,
     "opening": _open_negotiation,
     "task_opening": _task_opening,
     "discovery": search.discover,
@@ -147,8 +136,7 @@ STATE_OF: Final = {
     "agent": "agent",
     "negotiation": "negotiation",
     "task": "task",
-    "task_input": "task",
-    "task_output": "task",
+    "task_facts": "task",
     "message": "message",
     **dict.fromkeys(payment_channels.LOADERS, "payment"),
 }

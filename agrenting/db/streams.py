@@ -1,56 +1,120 @@
-"""Stored chunks, and the running checksums of streams that are under way.
+"""Stored chunks and checkpoints, and the running checksums of streams that are under way.
 
 A checksum is kept in memory between chunks and rebuilt from the stored ones when it is not there: after a restart, or
 when a transaction that it had gone ahead with was rolled back. It is used by the writer thread alone.
 """
 
 from collections import OrderedDict
-from typing import Final
+from collections.abc import Iterator
+from typing import Final, Literal, NamedTuple
+
+import msgspec
 
 from agrenting.db.transaction import Tx, WriterTx
+from channels.handlers import StoreCheckpoint, StoreChunk
+from channels.streams import Checkpoint
+from channels.task_state import Direction, StreamState
 from crypto import StreamChecksum
 
 CHECKSUMS_MAX: Final = 4_096
+ROWS_AT_ONCE: Final = 512
 
 Checksums = OrderedDict[tuple[str, str], StreamChecksum]
 
 
-def append(tx: WriterTx, *, task_id: str, direction: str, seq: int, chunk: bytes) -> None:
-    """Store the next chunk and carry the checksum on."""
-    checksum = running_checksum(tx, task_id, direction)
-    assert checksum.count == seq, "chunks are appended in order"
+class StoredChunk(NamedTuple):
+    """One chunk as it is kept."""
+
+    seq: int
+    data: bytes
+    encoding: Literal["utf8", "base64", "binary"]
+
+
+class StoredStreams:
+    """What is stored of one task beside its state. Source: `channels.streams.Stored`."""
+
+    __slots__ = ("_task_id", "_tx")
+
+    def __init__(self, tx: Tx, task_id: str) -> None:
+        self._tx = tx
+        self._task_id = task_id
+
+    def chunk(self, direction: Direction, seq: int) -> bytes | None:
+        """One chunk."""
+        row = self._tx.one(
+            "SELECT chunk FROM chunks WHERE task_id = :task_id AND direction = :direction AND seq = :seq",
+            task_id=self._task_id,
+            direction=direction,
+            seq=seq,
+        )
+        return None if row is None else row[0]
+
+    def checkpoint(self) -> Checkpoint | None:
+        """The newest checkpoint."""
+        row = self._tx.one("SELECT seq, state FROM checkpoints WHERE task_id = :task_id", task_id=self._task_id)
+        return None if row is None else Checkpoint(seq=row[0], state=msgspec.json.decode(row[1]))
+
+    def checksum(self, direction: Direction, stream: StreamState) -> StreamChecksum:
+        """Over the chunks before the first missing one. Do not change it."""
+        tx = self._tx
+        kept = _kept(tx).get((self._task_id, direction)) if isinstance(tx, WriterTx) else None
+        if kept is not None and kept.count == stream.next_seq:
+            return kept
+        checksum = StreamChecksum()
+        for one in read(tx, task_id=self._task_id, direction=direction, first=0):
+            if one.seq != checksum.count:
+                break
+            checksum.update(one.data)
+        return checksum
+
+
+def append(tx: WriterTx, change: StoreChunk) -> None:
+    """Store a chunk, and carry the checksum on over those that are in order now."""
     tx.run(
-        "INSERT INTO chunks (task_id, direction, seq, chunk) VALUES (:task_id, :direction, :seq, :chunk)",
-        task_id=task_id,
-        direction=direction,
-        seq=seq,
-        chunk=chunk,
+        "INSERT INTO chunks (task_id, direction, seq, chunk, encoding)"
+        " VALUES (:task_id, :direction, :seq, :chunk, :encoding)",
+        task_id=change.task_id,
+        direction=change.direction,
+        seq=change.seq,
+        chunk=change.chunk,
+        encoding=change.encoding,
     )
-    key, kept = (task_id, direction), _kept(tx)
+    if change.in_order is None:
+        return
+    first, chunks = change.in_order
+    key, kept = (change.task_id, change.direction), _kept(tx)
+    checksum = kept.get(key) if first else StreamChecksum()
+    if checksum is None or checksum.count != first:
+        return  # It is rebuilt when the stream is closed.
 
     def undo() -> None:
         kept.pop(key, None)
 
     tx.on_rollback(undo)
-    checksum.update(chunk)
+    for chunk in chunks:
+        checksum.update(chunk)
     kept[key] = checksum
     kept.move_to_end(key)
     while len(kept) > CHECKSUMS_MAX:
         kept.popitem(last=False)
 
 
-def running_checksum(tx: WriterTx, task_id: str, direction: str) -> StreamChecksum:
-    """The checksum over the chunks stored so far. Do not change it."""
-    checksum = _kept(tx).get((task_id, direction))
-    if checksum is None:
-        checksum = StreamChecksum()
-        for (chunk,) in tx.all(
-            "SELECT chunk FROM chunks WHERE task_id = :task_id AND direction = :direction ORDER BY seq",
-            task_id=task_id,
-            direction=direction,
-        ):
-            checksum.update(chunk)
-    return checksum
+def keep_checkpoint(tx: WriterTx, change: StoreCheckpoint) -> None:
+    """Keep a task's newest checkpoint, in place of the one before."""
+    tx.run(
+        "INSERT INTO checkpoints (task_id, seq, state) VALUES (:task_id, :seq, :state)"
+        " ON CONFLICT (task_id) DO UPDATE SET seq = excluded.seq, state = excluded.state",
+        task_id=change.task_id,
+        seq=change.seq,
+        state=msgspec.json.encode(change.state).decode(),
+    )
+
+
+def drop(tx: WriterTx, task_id: str) -> None:
+    """Delete a task's chunks and its checkpoint: nobody asks for them any more."""
+    tx.run("DELETE FROM chunks WHERE task_id = :task_id", task_id=task_id)
+    tx.run("DELETE FROM checkpoints WHERE task_id = :task_id", task_id=task_id)
+    forget(tx, task_id=task_id)
 
 
 def forget(tx: WriterTx, *, task_id: str) -> None:
@@ -59,30 +123,42 @@ def forget(tx: WriterTx, *, task_id: str) -> None:
         _kept(tx).pop((task_id, direction), None)
 
 
-def _kept(tx: WriterTx) -> Checksums:
-    kept: Checksums = tx.memory.setdefault("checksums", OrderedDict())
-    return kept
-
-
-def chunk(tx: Tx, *, task_id: str, direction: str, seq: int) -> bytes | None:
-    """One stored chunk, or None."""
-    row = tx.one(
-        "SELECT chunk FROM chunks WHERE task_id = :task_id AND direction = :direction AND seq = :seq",
-        task_id=task_id,
-        direction=direction,
-        seq=seq,
-    )
-    return None if row is None else row[0]
-
-
-def chunks(tx: Tx, *, task_id: str, direction: str, first: int, limit: int) -> list[tuple[int, bytes]]:
-    """Stored chunks from seq `first` on, in order."""
-    rows = tx.all(
-        "SELECT seq, chunk FROM chunks WHERE task_id = :task_id AND direction = :direction AND seq >= :first"
+def page(tx: Tx, *, task_id: str, direction: str, first: int, rows_max: int, bytes_max: int) -> list[StoredChunk]:
+    """Stored chunks from seq `first` on, in order: at least one, if there is one, and not more than these bounds."""
+    sizes = tx.all(
+        "SELECT seq, length(chunk) FROM chunks WHERE task_id = :task_id AND direction = :direction AND seq >= :first"
         " ORDER BY seq LIMIT :limit",
         task_id=task_id,
         direction=direction,
         first=first,
-        limit=limit,
+        limit=rows_max,
     )
-    return [(row[0], row[1]) for row in rows]
+    last, left = first - 1, bytes_max
+    for seq, size in sizes:
+        left -= size
+        if left < 0 and last >= first:
+            break
+        last = seq
+    rows = tx.all(
+        "SELECT seq, chunk, encoding FROM chunks WHERE task_id = :task_id AND direction = :direction"
+        " AND seq BETWEEN :first AND :last ORDER BY seq",
+        task_id=task_id,
+        direction=direction,
+        first=first,
+        last=last,
+    )
+    return [StoredChunk(*row) for row in rows]
+
+
+def read(tx: Tx, *, task_id: str, direction: str, first: int, bytes_at_once: int = 1_048_576) -> Iterator[StoredChunk]:
+    """Every stored chunk from seq `first` on, in order, of which no more than that is in memory at a time."""
+    while chunks := page(
+        tx, task_id=task_id, direction=direction, first=first, rows_max=ROWS_AT_ONCE, bytes_max=bytes_at_once
+    ):
+        yield from chunks
+        first = chunks[-1].seq + 1
+
+
+def _kept(tx: WriterTx) -> Checksums:
+    kept: Checksums = tx.memory.setdefault("checksums", OrderedDict())
+    return kept

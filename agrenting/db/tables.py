@@ -218,8 +218,19 @@ chunks = Table(
     Column("direction", String, nullable=False),
     Column("seq", Integer, nullable=False),
     Column("chunk", LargeBinary, nullable=False),
+    Column("encoding", String, nullable=False, server_default="base64"),
     PrimaryKeyConstraint("task_id", "direction", "seq"),
 )
+"""`encoding`: as the chunk was sent, `utf8`, `base64` or `binary`."""
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("task_id", String, primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("state", Text, nullable=False),
+)
+"""The newest one of each task."""
 
 accounts = Table(
     "accounts",

@@ -24,7 +24,7 @@ from agrenting.db.commit import Unit
 from agrenting.db.database import open_writer
 from agrenting.db.migrate import migrate
 from agrenting.db.transaction import Tx, WriterTx
-from agrenting.engine import Command
+from agrenting.deciding import Command
 from agrenting.folder import Folder
 from channels import discovery, task
 from channels.contact_requests import ADD, RESPOND

@@ -11,7 +11,7 @@ import pytest
 from agrenting import contact_commands
 from agrenting.connection import Connection
 from agrenting.db.commit import StorageUnavailable
-from agrenting.engine import Command
+from agrenting.deciding import Command
 from agrenting.foreign import ForeignChanges
 from channels.contact_requests import ADD, RESPOND, AddContact, Respond
 from channels.handlers import Handler

@@ -25,6 +25,8 @@ from channels.handlers import (
     Broadcast,
     Context,
     Decision,
+    DropStreams,
+    Follow,
     Handler,
     Insert,
     Mail,
@@ -35,6 +37,7 @@ from channels.handlers import (
     Retied,
     Save,
     Spend,
+    StoreCheckpoint,
     StoreChunk,
     Timer,
     Told,
@@ -51,9 +54,10 @@ from channels.payment_opening import OPEN as OPEN_CHANNEL
 from channels.payment_state import ChannelFacts, PaymentChannel
 from channels.revocation import BLOCK, REMOVE, UNBLOCK
 from channels.routes import CLOCKS
-from channels.streams import StreamFacts
+from channels.streams import Checkpoint, TaskFacts
 from channels.task import Task
-from crypto import StreamChecksum
+from channels.task_state import StreamState
+from crypto import NO_CHUNKS, StreamChecksum, checksum_of, next_digest
 from tests.channels.book import Book, owner_entity
 from tests.channels.roles import MARKET, NOW, Player, as_told
 
@@ -78,14 +82,13 @@ BY_REST = {
 
 STORES = {
     "task": "task",
-    "task_input": "task",
-    "task_output": "task",
+    "task_facts": "task",
     "negotiation": "negotiation",
     "message": "message",
     **dict.fromkeys(
         ("payment", "payment_at_nonce", "payment_proposing", "payment_join", "payment_handing_in"), "payment"
     ),
-    **dict.fromkeys(("payment_disputing", "payment_accepting"), "payment"),
+    **dict.fromkeys(("payment_disputing", "payment_accepting", "payment_acknowledging"), "payment"),
 }
 """Where a decided state goes, by the loader that its handler names."""
 
@@ -141,7 +144,9 @@ class World:
         self.states: dict[str, dict[str, Any]] = defaultdict(dict)
         self.accounts: dict[str, int] = defaultdict(int)
         self.entries: list[Entry] = []
-        self.chunks: dict[tuple[str, str], list[bytes]] = defaultdict(list)
+        self.chunks: dict[tuple[str, str], dict[int, bytes]] = defaultdict(dict)
+        self.checkpoints: dict[str, Checkpoint] = {}
+        self.follows: list[Follow] = []
         self.timers: dict[tuple[str, str], datetime] = {}
         self.steps: dict[str, list[ChannelStep]] = defaultdict(list)
         self.outcomes: list[Outcome] = []
@@ -246,7 +251,8 @@ class World:
         return (
             {store: dict(states) for store, states in self.states.items() if states},
             {account: amount for account, amount in self.accounts.items() if amount},
-            {stream: list(chunks) for stream, chunks in self.chunks.items() if chunks},
+            {stream: dict(chunks) for stream, chunks in self.chunks.items() if chunks},
+            dict(self.checkpoints),
             dict(self.timers),
             {channel: list(steps) for channel, steps in self.steps.items() if steps},
             list(self.outcomes),
@@ -299,6 +305,7 @@ class World:
         if decision.state is not None:
             self._keep(store, decision.state.id, decision.state)
         mail = [self._change(change, sender) for change in decision.changes]
+        self.follows += [decision.follow] if decision.follow is not None else []
         self.pushed.extend(Push(push.event, as_told(push.payload)) for push in decision.pushes)
         self._require_ties_told(decision.broadcasts, before=ties)
         for broadcast in (*decision.broadcasts, *(letter for letter in mail if letter is not None)):
@@ -339,7 +346,7 @@ class World:
             case Save(store, id_, before, state):
                 assert self.states[store][id_] == before, "a save rests on what is stored"
                 self._keep(store, id_, state)
-            case StoreChunk() | NoteStep():
+            case StoreChunk() | StoreCheckpoint() | DropStreams() | NoteStep():
                 self._append(change)
             case Outcome():
                 self.outcomes.append(change)
@@ -348,15 +355,40 @@ class World:
                 raise AssertionError(message)
         return None
 
-    def _append(self, change: StoreChunk | NoteStep) -> None:
-        if isinstance(change, StoreChunk):
-            chunks = self.chunks[change.task_id, change.direction]
-            assert change.seq == len(chunks), "chunks are appended in order"
-            chunks.append(change.chunk)
-        else:
-            steps = self.steps[change.channel_id]
-            assert change.step.number == len(steps) + 1, "steps are appended in order"
-            steps.append(change.step)
+    def _append(self, change: StoreChunk | StoreCheckpoint | DropStreams | NoteStep) -> None:
+        match change:
+            case StoreChunk():
+                chunks = self.chunks[change.task_id, change.direction]
+                assert change.seq not in chunks, "a chunk is stored once"
+                chunks[change.seq] = change.chunk
+                self._require_in_order(change, chunks)
+            case StoreCheckpoint():
+                state = msgspec.json.decode(msgspec.json.encode(change.state))
+                self.checkpoints[change.task_id] = Checkpoint(seq=change.seq, state=state)
+            case DropStreams(task_id):
+                self.checkpoints.pop(task_id, None)
+                for direction in ("input", "output"):
+                    self.chunks.pop((task_id, direction), None)
+            case NoteStep():
+                steps = self.steps[change.channel_id]
+                assert change.step.number == len(steps) + 1, "steps are appended in order"
+                steps.append(change.step)
+
+    def _require_in_order(self, change: StoreChunk, chunks: dict[int, bytes]) -> None:
+        """What a chunk says that is in order now is so, and the stream's digest is over just that."""
+        stream = self.task(change.task_id).input_stream
+        if change.direction == "output":
+            stream = self.task(change.task_id).output_stream
+        digest = NO_CHUNKS
+        for seq in range(stream.next_seq):
+            digest = next_digest(digest, seq=seq, chunk=chunks[seq])
+        assert stream.digest == digest, "the digest is over all before the first missing chunk"
+        if change.in_order is None:
+            assert change.seq > stream.next_seq, "a chunk ahead is in no order yet"
+            return
+        first, data = change.in_order
+        assert (first, first + len(data)) == (change.seq, stream.next_seq), "the order goes on from the chunk"
+        assert data == tuple(chunks[seq] for seq in range(first, stream.next_seq)), "with the bytes that are stored"
 
     def _keep(self, store: str, id_: str, state: Any) -> None:
         stored = msgspec.json.decode(msgspec.json.encode(state), type=type(state))
@@ -421,23 +453,33 @@ def _task_opening(world: World, topic_id: str, request: Any, sender: Identity) -
     session: NegotiationSession | None = world.states["negotiation"].get(request.negotiation_session_id)
     is_of_it = session is not None and sender.agent_id in {session.client_agent_id, session.provider_agent_id}
     opening = _opening("task")(world, topic_id, request, sender)
-    return TaskOpening(opening=opening, agreement=session if is_of_it else None)
+    channel = world.states["payment"].get(request.channel_id)
+    return TaskOpening(opening=opening, agreement=session if is_of_it else None, channel=channel)
 
 
-def _stream(direction: str) -> Loader:
-    def load(world: World, topic_id: str, request: Any, _sender: Identity) -> StreamFacts:
-        checksum = StreamChecksum()
-        chunks = world.chunks[topic_id, direction]
-        for chunk in chunks:
-            checksum.update(chunk)
-        seq = getattr(request, "seq", len(chunks))
-        return StreamFacts(
-            task=world.states["task"].get(topic_id),
-            checksum=checksum,
-            stored=chunks[seq] if seq < len(chunks) else None,
-        )
+class StoredStreams:
+    """What is stored of a task beside its state."""
 
-    return load
+    def __init__(self, world: World, task_id: str) -> None:
+        self._world = world
+        self._task_id = task_id
+
+    def chunk(self, direction: str, seq: int) -> bytes | None:
+        """One chunk."""
+        return self._world.chunks[self._task_id, direction].get(seq)
+
+    def checkpoint(self) -> Checkpoint | None:
+        """The newest checkpoint."""
+        return self._world.checkpoints.get(self._task_id)
+
+    def checksum(self, direction: str, stream: StreamState) -> StreamChecksum:
+        """Over the chunks before the first missing one."""
+        chunks = self._world.chunks[self._task_id, direction]
+        return checksum_of(chunks[seq] for seq in range(stream.next_seq))
+
+
+def _task_facts(world: World, topic_id: str, _request: Any, _sender: Identity) -> TaskFacts:
+    return TaskFacts(task=world.states["task"].get(topic_id), stored=StoredStreams(world, topic_id))
 
 
 def _channel_opening(world: World, _topic_id: str, request: Any, sender: Identity) -> Opening:
@@ -455,7 +497,8 @@ def _channel(world: World, topic_id: str, request: Any, _sender: Identity) -> Ch
     """The channel, all its used nonces, and the task that a transfer names."""
     channel: PaymentChannel | None = world.states["payment"].get(topic_id)
     used = tuple(step for step in world.steps[topic_id] if step.nonce is not None)
-    task_id = getattr(request, "task_id", None) or ""
+    proposal = None if channel is None else channel.pending_proposal
+    task_id = getattr(request, "task_id", None if proposal is None else proposal.task_id) or ""
     return ChannelFacts(channel=channel, used=used, task=world.states["task"].get(task_id))
 
 
@@ -480,8 +523,7 @@ def _message(world: World, topic_id: str, request: Any, _sender: Identity) -> St
 
 LOADERS: dict[str, Loader] = {
     "task": _state("task"),
-    "task_input": _stream("input"),
-    "task_output": _stream("output"),
+    "task_facts": _task_facts,
     "task_opening": _task_opening,
     "negotiation": _state("negotiation"),
     "opening": _opening("negotiation"),

@@ -1,12 +1,13 @@
 """A stream's checksum is that of its bytes, however they were cut."""
 
 import hashlib
+import struct
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crypto import ChecksumMismatch, SizeMismatch, StreamChecksum, checksum_of
+from crypto import NO_CHUNKS, ChecksumMismatch, SizeMismatch, StreamChecksum, checksum_of, next_digest
 
 HELLO_WORLD = "b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9"
 CHUNKS = st.lists(st.binary(max_size=100), max_size=20)
@@ -94,3 +95,50 @@ def test_a_text_that_is_no_checksum_is_refused_and_not_repeated(declared: str) -
 
     assert refusal.value.context == {"expected_checksum": HELLO_WORLD, "offered_checksum": None}
     assert len(str(refusal.value)) < 100
+
+
+def digest_of(chunks: list[bytes]) -> str:
+    """The running digest over all of them."""
+    digest = NO_CHUNKS
+    for seq, chunk in enumerate(chunks):
+        digest = next_digest(digest, seq=seq, chunk=chunk)
+    return digest
+
+
+@given(CHUNKS)
+def test_the_running_digest_is_a_chain_over_seq_and_bytes(chunks: list[bytes]) -> None:
+    head = bytes(32)
+    for seq, chunk in enumerate(chunks):
+        head = hashlib.sha256(head + struct.pack(">Q", seq) + chunk).digest()
+
+    assert digest_of(chunks) == head.hex()
+
+
+@given(before=CHUNKS, after=CHUNKS)
+def test_the_running_digest_goes_on_from_its_head_alone(before: list[bytes], after: list[bytes]) -> None:
+    head = digest_of(before)
+    for seq, chunk in enumerate(after, start=len(before)):
+        head = next_digest(head, seq=seq, chunk=chunk)
+
+    assert head == digest_of([*before, *after])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        [b"hello ", b"world", b""],
+        [b"", b"hello ", b"world"],
+        [b"hello", b" world"],
+        [b"hello world"],
+        [b"world", b"hello "],
+        [b"hello "],
+        [],
+    ],
+)
+def test_the_running_digest_tells_other_chunks_apart_even_of_the_same_bytes(other: list[bytes]) -> None:
+    assert digest_of(other) != digest_of([b"hello ", b"world"])
+
+
+def test_the_same_chunk_at_another_seq_makes_another_digest() -> None:
+    assert next_digest(NO_CHUNKS, seq=0, chunk=b"x") != next_digest(NO_CHUNKS, seq=1, chunk=b"x")
+    assert len(next_digest(NO_CHUNKS, seq=2**53 - 1, chunk=b"x")) == len(NO_CHUNKS) == 64

@@ -10,6 +10,7 @@ import pytest
 
 import crypto
 from crypto import (
+    NO_CHUNKS,
     BadKey,
     canonical_digest,
     canonical_json,
@@ -17,9 +18,11 @@ from crypto import (
     did_from_public_key,
     digest,
     format_public_key,
+    next_digest,
     parse_public_key,
     public_key_of,
     sign,
+    verify_chunks,
     verify_history,
     verify_receipt,
 )
@@ -27,6 +30,7 @@ from crypto.canonical import DOCUMENT_NESTING_MAX, NESTING_MAX
 from crypto.history_steps import _RULES
 from crypto.messages import Kind
 
+from .hires import PER_CHUNK, settlement
 from .roles import ALICE, BOB, DOMAIN, PLATFORM
 from .signing_vectors import CASES, build_message
 
@@ -37,11 +41,15 @@ EXAMPLE = re.compile(
 )
 EXAMPLES = {name: (message.removesuffix("\n"), table) for name, message, table in EXAMPLE.findall(TEXT)}
 SECRET_KEYS = {"A": ALICE.secret_key, "B": BOB.secret_key, "P": PLATFORM.secret_key}
-RECEIPT, CHANNEL_RECEIPT = (json.loads(block.split("```")[0]) for block in TEXT.split("```json\n")[1:])
+RECEIPT, CHANNEL_RECEIPT, TASK_RECEIPT = (json.loads(block.split("```")[0]) for block in TEXT.split("```json\n")[1:])
 HISTORY: list[dict[str, Any]] = [json.loads(line) for line in TEXT.split("```jsonl\n")[1].split("```")[0].splitlines()]
 CHECKED: Final = {
     "### The document of an `agreement`": ("receipts", "agreements"),
     "### The document of a `payment_channel`": ("receipts", "channel_receipts", "channel_parties"),
+    "### The document of a `task`": (
+        *("receipts", "task_receipts", "task_streams"),
+        *("stream_payments", "stream_files"),
+    ),
     "## Histories": ("histories", "history_steps", "channel_parties"),
 }
 """Each chapter that has a table of checks, and the modules that name them."""
@@ -122,6 +130,17 @@ def test_the_checksums_are_those_of_the_chunks() -> None:
         assert (str(stream.size), stream.hexdigest()) == (size, checksum)
 
 
+def test_the_running_digests_are_those_of_the_chunks() -> None:
+    head, written = NO_CHUNKS, rows("seq")
+    sent = [chunk.strip("`").encode() for chunk in re.findall(r"^\| \d \| `([^`]+)` \|", TEXT, re.MULTILINE)]
+
+    assert NO_CHUNKS == "0" * 64
+    assert len(written) == len(sent) == 2
+    for (seq, _, digest_with_it), chunk in zip(written, sent, strict=True):
+        head = next_digest(head, seq=int(seq), chunk=chunk)
+        assert digest_with_it == head
+
+
 def test_the_receipt_verifies_and_is_signed_by_the_example_keys() -> None:
     report = verify_receipt(
         RECEIPT, platform_key=PLATFORM.public_key, client_key=ALICE.public_key, provider_key=BOB.public_key
@@ -144,6 +163,35 @@ def test_the_receipt_of_a_channel_is_that_of_the_transfers_and_the_close_above()
         assert (made["signature_a"], made["signature_b"]) == (signatures["A"], signatures["B"])
 
 
+def test_the_receipt_of_a_task_is_that_of_the_agreement_and_the_stream_above() -> None:
+    report = verify_receipt(TASK_RECEIPT, platform_key=PLATFORM.public_key)
+    document = TASK_RECEIPT["document"]
+
+    assert report.unproven == ()
+    assert f"canonical\ndigest `{canonical_digest(document)}`" in TEXT
+    assert (document["negotiation_session_id"], document["price"]) == (RECEIPT["id"], RECEIPT["document"]["amount"])
+    assert document["streams"]["input"]["digest"] == rows("seq")[-1][-1]
+    verify_chunks(TASK_RECEIPT, direction="input", chunks=[b"hello ", b"world"])
+    verify_chunks(TASK_RECEIPT, direction="output", chunks=re.findall(rb"hallo |welt", TEXT.encode())[:2])
+    for given, name in (("input given at the opening is", "input_digest"), ("the result", "result_digest")):
+        (said,) = re.findall(rf"{given} `(.+?)`", TEXT)
+        assert canonical_digest(json.loads(said)) == document[name]
+
+
+def test_the_members_of_the_parts_of_a_tasks_receipt_are_all_listed() -> None:
+    document = {**TASK_RECEIPT["document"], "settlement": settlement("split", "operator"), "stream_price": PER_CHUNK}
+    chapter = TEXT.split("\n### The document of a `task`\n")[1].split("\n| check |")[0]
+    values = {"client", "provider", "split", "operator", "default", "automatic", "chunk", "bytes", "input", "output"}
+
+    for member, parts in (
+        ("settlement", document["settlement"]),
+        ("stream_price", document["stream_price"]),
+        ("streams", document["streams"]["input"]),
+    ):
+        (meaning,) = re.findall(rf"^\| .*`{member}` \| (.*) \|$", chapter, re.MULTILINE)
+        assert set(re.findall(r"`(\w+)`", meaning)) - values == set(parts)
+
+
 def test_the_history_verifies_and_is_that_of_the_same_channel() -> None:
     report = verify_history(
         HISTORY, platform_key=PLATFORM.public_key, opener_key=ALICE.public_key, counterparty_key=BOB.public_key
@@ -161,11 +209,12 @@ def test_the_history_verifies_and_is_that_of_the_same_channel() -> None:
         ("## Receipts", "member", RECEIPT.keys()),
         ("### The document of an `agreement`", "member", RECEIPT["document"].keys()),
         ("### The document of a `payment_channel`", "member", CHANNEL_RECEIPT["document"].keys()),
+        ("### The document of a `task`", "member", TASK_RECEIPT["document"].keys()),
         ("## Histories", "header", HISTORY[0].keys()),
         ("## Histories", "step", HISTORY[1].keys()),
         ("## Histories", "platform", HISTORY[-1].keys()),
     ],
-    ids=["receipt", "agreement", "payment channel", "header", "step", "platform"],
+    ids=["receipt", "agreement", "payment channel", "task", "header", "step", "platform"],
 )
 def test_the_members_of_a_receipt_are_all_listed(chapter: str, heading: str, members: set[str]) -> None:
     table = TEXT.split(f"\n{chapter}\n")[1].split(f"\n| {heading} | meaning |\n")[1].split("\n\n")[0]

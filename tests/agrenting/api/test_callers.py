@@ -72,6 +72,7 @@ TABLE: dict[str, tuple[Callers, tuple[str, ...]]] = {
     "POST /api/v1/tasks": (AGENT, ("tasks",)),
     "GET /api/v1/tasks": (AGENT, ("tasks",)),
     "GET /api/v1/tasks/{id}": (AGENT, ("tasks",)),
+    "GET /api/v1/tasks/{id}/receipt": (AGENT, ("tasks",)),
     "POST /api/v1/tasks/{id}/input_stream": (AGENT, ("tasks",)),
     "POST /api/v1/tasks/{id}/input_complete": (AGENT, ("tasks",)),
     "POST /api/v1/tasks/{id}/output_stream": (AGENT, ("tasks",)),

@@ -1,0 +1,254 @@
+"""Subscriptions: one socket's joined topic, its queue of replies, and what it is told.
+
+A subscription that has asked for stored chunks is first pushed those, in order, page by page as fast as it reads; what
+is told on its topic meanwhile waits until then. No more of either is in memory than one outbox.
+"""
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import structlog
+
+from agrenting.db import streams
+from agrenting.db.streams import StoredChunk
+from agrenting.db.transaction import ReaderTx
+from channels.chunks import binary_chunk, replayed
+from channels.contacts import Party
+from channels.handlers import Broadcast, Follow
+from channels.routes import Route
+from channels.session import Join, Joined
+from channels.wire import PHX_ERROR, Outgoing, Vsn
+
+if TYPE_CHECKING:
+    from agrenting.connection import Connection
+
+log = structlog.get_logger(__name__)
+
+PAGE_ROWS_MAX: Final = 1_024
+PAGE_BYTES_MAX: Final = 262_144
+"""What is read at a time of what is replayed."""
+
+ReadPage = Callable[[Callable[[ReaderTx], list[StoredChunk]]], Awaitable[list[StoredChunk]]]
+
+
+class Slot:
+    """The place of one push's reply in its topic's queue: filled when it is decided, sent in order."""
+
+    __slots__ = ("send", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.send: Callable[[], None] | None = None
+
+
+class Subscription:
+    """One socket's joined topic.
+
+    Args:
+        is_binary: It takes chunks that came as binary frames as such.
+        replay: Under way; None where there is none.
+        replayed: What it has been pushed of the stored chunks of each event.
+    """
+
+    __slots__ = (
+        *("connection", "is_binary", "join_ref", "joined", "party", "replay", "replayed", "route", "slots", "topic"),
+    )
+
+    def __init__(self, connection: "Connection", joined: Joined, join: Join, route: Route, party: Party) -> None:
+        self.connection = connection
+        self.joined = joined
+        # As Phoenix does: who joined without a join_ref is spoken to by the join's ref.
+        self.join_ref = join.ref if join.join_ref is None else join.join_ref
+        self.route = route
+        self.topic = joined.topic
+        self.party = party
+        self.slots: deque[Slot] = deque()
+        self.is_binary = False
+        self.replay: Replay | None = None
+        self.replayed: dict[str, Position] = {}
+
+    def take_slot(self, size: int = 0) -> Slot:
+        """The next place in the queue of replies, for a push of so many bytes."""
+        slot = Slot(size)
+        self.slots.append(slot)
+        self.connection.under_way(1, size)
+        return slot
+
+    def fill(self, slot: Slot, send: Callable[[], None]) -> None:
+        """Fill a place, and send what now stands at the head of the queue."""
+        slot.send = send
+        self.connection.under_way(-1, -slot.size)
+        slots = self.slots
+        while slots and slots[0].send is not None:
+            ready = slots.popleft().send
+            assert ready is not None, "just looked at"
+            ready()
+
+    def follow(self, follow: Follow, read: ReadPage) -> None:
+        """From now on follow a task's streams, from the stored chunks on that were asked for."""
+        connection = self.connection
+        self.is_binary = follow.is_binary and connection.vsn is Vsn.V2
+        if follow.replays:
+            self.replay = Replay(self, follow, read)
+            connection.hub.spawn(self.replay.run())
+
+    def tell(self, outgoing: Outgoing, broadcast: Broadcast) -> None:
+        """Push what is told on the topic, or keep it until what is stored has been pushed."""
+        if self.replay is not None:
+            self.replay.hold(outgoing, broadcast)
+            return
+        position = self.replayed.get(broadcast.event)
+        if position is None or not position.has(broadcast.payload["seq"]):
+            self.connection.send(outgoing.frame_for(self.connection.vsn, self.join_ref))
+
+
+class Position:
+    """How far the stored chunks of one direction have been pushed to a subscription.
+
+    Args:
+        first: All before it are there, or were not asked for.
+    """
+
+    __slots__ = ("above", "first")
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self.above: set[int] = set()
+        """Those that were pushed beyond a missing one."""
+
+    def has(self, seq: int) -> bool:
+        """Whether a chunk was pushed already."""
+        return seq < self.first or seq in self.above
+
+    def add(self, seq: int) -> None:
+        """A chunk has been pushed."""
+        self.above.add(seq)
+        while self.first in self.above:
+            self.above.discard(self.first)
+            self.first += 1
+
+
+class Held(NamedTuple):
+    """What waits for the end of a replay. `seq` is that of a chunk which may be replayed."""
+
+    event: str
+    seq: int | None
+    frame: str | bytes
+
+
+class Replay:
+    """Stored chunks on their way to one subscription, and what is told meanwhile.
+
+    Args:
+        subscription: Whose.
+        follow: What it asked for.
+        read: Asks the database beside the writer.
+    """
+
+    def __init__(self, subscription: Subscription, follow: Follow, read: ReadPage) -> None:
+        self._subscription = subscription
+        self._task_id = follow.task_id
+        self._read = read
+        self._positions = {f"{direction}_stream": Position(first) for direction, first in follow.replays.items()}
+        self._held: deque[Held] = deque()
+        self._held_bytes = 0
+        self._has_dropped = False
+
+    def hold(self, outgoing: Outgoing, broadcast: Broadcast) -> None:
+        """Keep what is told. Chunks that are too much are read again once they are stored."""
+        subscription = self._subscription
+        connection = subscription.connection
+        frame = outgoing.frame_for(connection.vsn, subscription.join_ref)
+        seq = broadcast.payload["seq"] if broadcast.event in self._positions else None
+        self._held.append(Held(broadcast.event, seq, frame))
+        self._held_bytes += len(frame)
+        if self._held_bytes <= connection.hub.settings.outbox_bytes_max:
+            return
+        self._has_dropped = True
+        self._held = deque(held for held in self._held if held.seq is None)
+        self._held_bytes = sum(len(held.frame) for held in self._held)
+        if self._held_bytes > connection.hub.settings.outbox_bytes_max:
+            connection.too_slow()
+
+    async def run(self) -> None:
+        """Push everything; then the subscription is live."""
+        subscription = self._subscription
+        try:
+            if await self._run():
+                subscription.replay = None
+                subscription.replayed = self._positions
+        except Exception:
+            log.exception("replay_failed", topic=subscription.topic)
+            subscription.connection.end(subscription, PHX_ERROR, {"reason": "channel_crash"})
+
+    async def _run(self) -> bool:
+        """Whether the subscription still is there at the end."""
+        while True:
+            for event, position in self._positions.items():
+                if not await self._push_stored(event, position):
+                    return False
+            if not self._has_dropped:
+                if await self._push_held():
+                    return True
+                if not self._is_current:
+                    return False
+            self._has_dropped = False
+
+    @property
+    def _is_current(self) -> bool:
+        subscription = self._subscription
+        return subscription.connection.session.joined.get(subscription.topic) is subscription.joined
+
+    async def _push_stored(self, event: str, position: Position) -> bool:
+        connection = self._subscription.connection
+        first = position.first
+        while True:
+            direction = event.removesuffix("_stream")
+            page = await self._read(self._page(direction, first))
+            if not self._is_current:
+                return False
+            if not page:
+                return True
+            for chunk in page:
+                if not position.has(chunk.seq):
+                    connection.send(self._frame(event, chunk))
+                    position.add(chunk.seq)
+            first = page[-1].seq + 1
+            await connection.protocol.drained()
+
+    async def _push_held(self) -> bool:
+        """Push what has waited; whether all of it was there."""
+        connection = self._subscription.connection
+        while self._held:
+            event, seq, frame = self._held.popleft()
+            self._held_bytes -= len(frame)
+            position = self._positions.get(event)
+            if position is None or seq is None or not position.has(seq):
+                connection.send(frame)
+            if connection.protocol.is_full:
+                await connection.protocol.drained()
+                if self._has_dropped or not self._is_current:
+                    return False
+        return True
+
+    def _page(self, direction: str, first: int) -> Callable[[ReaderTx], list[StoredChunk]]:
+        def ask(tx: ReaderTx) -> list[StoredChunk]:
+            return streams.page(
+                tx,
+                task_id=self._task_id,
+                direction=direction,
+                first=first,
+                rows_max=PAGE_ROWS_MAX,
+                bytes_max=PAGE_BYTES_MAX,
+            )
+
+        return ask
+
+    def _frame(self, event: str, chunk: StoredChunk) -> str | bytes:
+        subscription = self._subscription
+        payload: Any = {"task_id": self._task_id, **replayed(chunk.seq, chunk.data, chunk.encoding)}
+        if subscription.is_binary and chunk.encoding == "binary":
+            payload = binary_chunk(chunk.seq, chunk.data)
+        outgoing = Outgoing(subscription.topic, event, payload)
+        return outgoing.frame_for(subscription.connection.vsn, subscription.join_ref)
