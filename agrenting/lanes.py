@@ -6,10 +6,10 @@
 Everything else of a topic waits for the writer one by one; chunks, progress and checkpoints of one topic that wait for
 it together share one unit: their state is loaded once and saved once.
 
-A lane knows the state of its topic as it will be once all that is under way is stored. What that state allows is relayed
-at once, unless something else of the topic is under way, which may change it. The writer decides all the same, on what
-is stored. Should it refuse what was relayed, because somebody else changed the state or the disk is full, that is taken
-back: whoever got it is made to join again.
+A lane knows the state of its topic as it will be once all that is under way is stored. What that state allows is
+relayed at once, unless something else of the topic is under way, which may change it. The writer decides all the same,
+on what is stored. Should it refuse what was relayed, because somebody else changed the state or the disk is full, that
+is taken back: whoever got it is made to join again.
 """
 
 from collections import OrderedDict, deque

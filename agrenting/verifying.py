@@ -33,8 +33,10 @@ CHUNK_BYTES_MAX = 16_777_216
 
 ROLES = ("platform", "client", "provider", "opener", "counterparty")
 HISTORY_ROLES = ("platform", "opener", "counterparty")
+HISTORY = "payment_history"
 TASK = "task"
-DIRECTIONS: tuple[Literal["input", "output"], ...] = ("input", "output")
+Direction = Literal["input", "output"]
+DIRECTIONS: tuple[Direction, ...] = ("input", "output")
 
 
 class Files(msgspec.Struct, frozen=True):
@@ -45,7 +47,7 @@ class Files(msgspec.Struct, frozen=True):
         chunk_bytes: The size of all chunks but the last, to check the running digests too; None for checksums alone.
     """
 
-    paths: dict[Literal["input", "output"], Path]
+    paths: dict[Direction, Path]
     chunk_bytes: int | None = None
 
 
@@ -69,7 +71,11 @@ def verify(chosen: argparse.Namespace, _settings: Settings) -> Answer:
 
 
 def _files(chosen: argparse.Namespace) -> Files:
-    paths = {direction: Path(given) for direction in DIRECTIONS if (given := getattr(chosen, direction)) is not None}
+    paths: dict[Direction, Path] = {}
+    for direction in DIRECTIONS:
+        given: str | None = getattr(chosen, direction)
+        if given is not None:
+            paths[direction] = Path(given)
     if chosen.chunk_bytes is not None:
         if not paths:
             raise CommandError("--chunk-bytes says how the file of --input or --output is cut; name one of them")
@@ -83,7 +89,7 @@ def _verify(path: Path, keys: dict[str, bytes], files: Files) -> dict[str, Any]:
         with path.open("rb") as file:
             first = file.readline(LINE_BYTES_MAX + 1)
             if _begins_history(first):
-                _require_task(files, kind="payment_history")
+                _require_files_fit(files, kind=HISTORY)
                 report = _verify_history(_read_lines(first, file), keys)
             else:
                 report = _verify_receipt(_unwrapped(_parsed(_read_receipt(first, file))), keys, files)
@@ -94,17 +100,19 @@ def _verify(path: Path, keys: dict[str, bytes], files: Files) -> dict[str, Any]:
 
 def _verify_receipt(receipt: object, keys: dict[str, bytes], files: Files) -> ReceiptReport:
     report = verify_receipt(receipt, **{f"{role}_key": key for role, key in keys.items()})
-    _require_task(files, kind=report.kind)
+    _require_files_fit(files, kind=report.kind)
     proved = [_verify_file(receipt, direction, path, files.chunk_bytes) for direction, path in files.paths.items()]
     return dataclasses.replace(report, checks=(*report.checks, *proved))
 
 
-def _require_task(files: Files, *, kind: str) -> None:
-    for direction in files.paths:
-        raise CommandError(f"--{direction} goes with the receipt of a task; this is of kind {kind}")
+def _require_files_fit(files: Files, *, kind: str) -> None:
+    """Refuse files where the document is of a kind that has no streams."""
+    if files.paths and kind != TASK:
+        option = min(files.paths)
+        raise CommandError(f"--{option} goes with the receipt of a task; this is of kind {kind}")
 
 
-def _verify_file(receipt: object, direction: Literal["input", "output"], path: Path, chunk_bytes: int | None) -> str:
+def _verify_file(receipt: object, direction: Direction, path: Path, chunk_bytes: int | None) -> str:
     with path.open("rb") as file:
         if chunk_bytes is None:
             return verify_stream(receipt, direction=direction, blocks=_blocks(file, BLOCK_BYTES))
@@ -129,7 +137,7 @@ def _begins_history(first: bytes) -> bool:
         value = msgspec.json.decode(first)
     except (ValueError, RecursionError):
         return False
-    return isinstance(value, dict) and cast("dict[str, Any]", value).get("kind") == "payment_history"
+    return isinstance(value, dict) and cast("dict[str, Any]", value).get("kind") == HISTORY
 
 
 def _read_lines(first: bytes, file: BinaryIO) -> Iterator[object]:

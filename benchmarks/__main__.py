@@ -9,6 +9,7 @@ from benchmarks import directory, measures
 from benchmarks.commits import commit
 from benchmarks.measures import Effort, Result
 from benchmarks.servers import LOAD_CPU, pin
+from benchmarks.streams import streams
 from benchmarks.transfers import transfers
 
 MEASURES = {
@@ -19,6 +20,7 @@ MEASURES = {
     "commit": commit,
     "directory": directory.search,
     "transfers": transfers,
+    "streams": streams,
 }
 WHOLE, QUICK = Effort(seconds=3.0, rounds=3), Effort(seconds=1.0, rounds=1)
 

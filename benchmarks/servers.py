@@ -86,6 +86,7 @@ def ours(folder: Path) -> Iterator[Serving]:
     limits = {f"AGRENTING_{name}_{kind}": GENEROUS for name in LIMITS for kind in ("PER_S", "BURST")}
     settings = {"AGRENTING_TOPICS": '["examples.echo_room"]', "AGRENTING_LOG_LEVEL": "warning", **limits}
     settings |= {"AGRENTING_DRAIN_S": "0.1", "AGRENTING_LIMITS_CHANNELS_OPEN_MAX": GENEROUS}
+    settings |= {"AGRENTING_LIMITS_STREAM_BYTES_MAX": "1000000000000"}
     with serving(["agrenting", "serve", "--port", "0", "--data-dir", str(folder)], settings) as server:
         yield server
 
@@ -94,6 +95,13 @@ def ours(folder: Path) -> Iterator[Serving]:
 def peer() -> Iterator[Serving]:
     """The bare picows server."""
     with serving(["benchmarks.peer"], {}) as server:
+        yield server
+
+
+@contextmanager
+def bare_relay() -> Iterator[Serving]:
+    """The bare relay on our own transport."""
+    with serving(["benchmarks.relay"], {}) as server:
         yield server
 
 

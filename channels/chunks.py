@@ -36,18 +36,9 @@ class SendChunk(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """The bytes that it stands for.
 
         Raises:
-            Invalid: `invalid_payload`: it is not what `encoding` says, or empty.
+            ValueError: It is not what `encoding` says.
         """
-        try:
-            data = self.chunk.encode() if self.encoding == "utf8" else _from_base64(self.chunk)
-        except ValueError as error:
-            forms = {"utf8": "text that UTF-8 can hold", "base64": "standard padded base64"}
-            raise Invalid("invalid_payload", f"The chunk is not {forms[self.encoding]}.", field="chunk") from error
-        if not data:
-            raise Invalid(
-                "invalid_payload", "A chunk is not empty; close a stream without bytes at once.", field="chunk"
-            )
-        return data
+        return self.chunk.encode() if self.encoding == "utf8" else _from_base64(self.chunk)
 
     @property
     def shown(self) -> dict[str, Any]:
@@ -85,6 +76,22 @@ class BinaryChunk(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Chunk = SendChunk | BinaryChunk
+
+
+def data_of(chunk: Chunk) -> bytes:
+    """A chunk's bytes, at least one.
+
+    Raises:
+        Invalid: `invalid_payload`: it is not what its encoding says, or empty.
+    """
+    try:
+        data = chunk.data
+    except ValueError as error:
+        forms = {"utf8": "text that UTF-8 can hold", "base64": "standard padded base64"}
+        raise Invalid("invalid_payload", f"The chunk is not {forms[chunk.encoding]}.", field="chunk") from error
+    if not data:
+        raise Invalid("invalid_payload", "A chunk is not empty; close a stream without bytes at once.", field="chunk")
+    return data
 
 
 def read_binary_chunk(payload: bytes) -> BinaryChunk:

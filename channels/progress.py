@@ -1,8 +1,8 @@
 """What a provider tells and notes on its way: progress for the client, and checkpoints for itself.
 
 A checkpoint is what a provider needs to go on after it was cut off: any JSON, and a seq that grows, such as that of the
-input chunk which it has worked up to. The newest one alone is kept. It is handed back when the provider joins, and never
-shown to the client.
+input chunk which it has worked up to. The newest one alone is kept. It is handed back when the provider joins, and is
+never shown to the client.
 """
 
 from typing import Annotated, Any
@@ -72,7 +72,7 @@ def checkpoint(facts: TaskFacts, request: SaveCheckpoint, context: Context) -> D
         newest = facts.stored.checkpoint()
         if newest is not None and is_same_document(newest.state, request.state):
             return Decision(reply={**told(task, seq=request.seq), "duplicate": True})
-    after, _ = foreseen_checkpoint(task, request, context, is_starting=True)
+    after = _noted(task, request, context)
     return Decision(
         state=after,
         reply=told(after, seq=request.seq),
@@ -80,18 +80,19 @@ def checkpoint(facts: TaskFacts, request: SaveCheckpoint, context: Context) -> D
     )
 
 
-def foreseen_checkpoint(
-    task: Task, request: SaveCheckpoint, context: Context, *, is_starting: bool = False
-) -> tuple[Task, None]:
+def foreseen_checkpoint(task: Task, request: SaveCheckpoint, context: Context) -> tuple[Task, None]:
     """The task once a checkpoint will have been stored, of which nobody is told.
 
     Raises:
-        Refusal: It will not be.
+        Refusal: It will not be, or it starts the task.
     """
-    task = require_role(task, context, "provider")
+    _require_started(task)
+    require_document("state", request.state, bytes_max=context.market.limits.checkpoint_bytes_max)
+    return _noted(require_role(task, context, "provider"), request, context), None
+
+
+def _noted(task: Task, request: SaveCheckpoint, context: Context) -> Task:
     require_running(task, context)
-    if not is_starting:
-        _require_started(task)
     newest = task.checkpoint_seq
     if newest is not None and request.seq <= newest:
         raise Conflict(
@@ -100,7 +101,7 @@ def foreseen_checkpoint(
             seq=request.seq,
             checkpoint_seq=newest,
         )
-    return msgspec.structs.replace(started(task, context.now), checkpoint_seq=request.seq), None
+    return msgspec.structs.replace(started(task, context.now), checkpoint_seq=request.seq)
 
 
 def _progressed(task: Task | None, request: ReportProgress, context: Context) -> tuple[Task, Broadcast]:

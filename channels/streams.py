@@ -19,17 +19,16 @@ from typing import Any, Final, Protocol, Self
 
 import msgspec
 
-from channels.chunks import Chunk
+from channels.chunks import Chunk, data_of
 from channels.errors import Conflict, Invalid, TooLarge
 from channels.handlers import Broadcast, Context, Decision, Limits, StoreChunk
 from channels.stream_price import require_paid
 from channels.task_state import (
     Direction,
-    Phase,
-    Role,
     StreamState,
     Task,
     relayed,
+    require_not_over,
     require_role,
     require_running,
     started,
@@ -39,7 +38,6 @@ from channels.task_state import (
 from crypto import ChecksumMismatch, SizeMismatch, StreamChecksum, next_digest
 
 CHECKSUM_PREFIX: Final = "sha256:"
-SENDERS: Final[dict[Direction, Role]] = {"input": "client", "output": "provider"}
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +98,13 @@ def input_stream(facts: TaskFacts, request: Chunk, context: Context) -> Decision
         Expired: `expired`.
         TooLarge: `chunk_too_large`, `stream_too_large`.
     """
-    return _send_chunk(facts, request, context, direction="input")
+    chunk = data_of(request)
+    task = require_role(facts.task, context, "client")
+    if _is_stored_so(facts, task, request.seq, chunk, direction="input"):
+        return _repeated(task, request.seq, direction="input")
+    require_running(task, context)
+    after = _with_chunk(task, request.seq, chunk, context, direction="input")
+    return _stored(facts, after, request, chunk, context, before=task, direction="input")
 
 
 def output_stream(facts: TaskFacts, request: Chunk, context: Context) -> Decision:
@@ -110,7 +114,14 @@ def output_stream(facts: TaskFacts, request: Chunk, context: Context) -> Decisio
         Invalid, NotFound, Forbidden, Conflict, Expired, TooLarge: as `input_stream`.
         Conflict: `payment_due`: it is paid as it streams, and not paid so far.
     """
-    return _send_chunk(facts, request, context, direction="output")
+    chunk = data_of(request)
+    task = require_role(facts.task, context, "provider")
+    if _is_stored_so(facts, task, request.seq, chunk, direction="output"):
+        return _repeated(task, request.seq, direction="output")
+    require_not_over(task, context)  # Output of a disputed task may be finished.
+    after = _with_chunk(task, request.seq, chunk, context, direction="output")
+    require_paid(task, after.output_stream, chunk_bytes=len(chunk))
+    return _stored(facts, after, request, chunk, context, before=task, direction="output")
 
 
 def input_complete(facts: TaskFacts, request: CloseStream, context: Context) -> Decision:
@@ -124,7 +135,11 @@ def input_complete(facts: TaskFacts, request: CloseStream, context: Context) -> 
         Expired: `expired`.
         Invalid: `size_mismatch`, `checksum_mismatch`, with what is here and next_seq.
     """
-    return _close_stream(facts, request, context, direction="input")
+    task = require_role(facts.task, context, "client")
+    if _is_closed_so(task.input_stream, request):
+        return _closed_already(task, direction="input")
+    require_running(task, context)
+    return _close_stream(facts, task, request, context, direction="input")
 
 
 def output_complete(facts: TaskFacts, request: CloseStream, context: Context) -> Decision:
@@ -133,7 +148,11 @@ def output_complete(facts: TaskFacts, request: CloseStream, context: Context) ->
     Raises:
         NotFound, Forbidden, Conflict, Expired, Invalid: as `input_complete`.
     """
-    return _close_stream(facts, request, context, direction="output")
+    task = require_role(facts.task, context, "provider")
+    if _is_closed_so(task.output_stream, request):
+        return _closed_already(task, direction="output")
+    require_not_over(task, context)  # Output of a disputed task may be finished.
+    return _close_stream(facts, task, request, context, direction="output")
 
 
 def foreseen_input(task: Task, request: Chunk, context: Context) -> tuple[Task, Broadcast]:
@@ -142,7 +161,10 @@ def foreseen_input(task: Task, request: Chunk, context: Context) -> tuple[Task, 
     Raises:
         Refusal: It will not be, or it is stored already.
     """
-    return _foreseen(task, request, context, direction="input")
+    require_role(task, context, "client")
+    require_running(task, context)
+    after = _with_chunk(task, request.seq, data_of(request), context, direction="input")
+    return after, _chunk_relayed(after, request, "input")
 
 
 def foreseen_output(task: Task, request: Chunk, context: Context) -> tuple[Task, Broadcast]:
@@ -153,21 +175,38 @@ def foreseen_output(task: Task, request: Chunk, context: Context) -> tuple[Task,
     """
     if task.started_at is None:
         raise Conflict("not_started", "This chunk starts the task.")
-    return _foreseen(task, request, context, direction="output")
+    require_role(task, context, "provider")
+    require_not_over(task, context)  # Output of a disputed task may be finished.
+    chunk = data_of(request)
+    after = _with_chunk(task, request.seq, chunk, context, direction="output")
+    require_paid(task, after.output_stream, chunk_bytes=len(chunk))
+    return after, _chunk_relayed(after, request, "output")
 
 
-def _send_chunk(facts: TaskFacts, request: Chunk, context: Context, *, direction: Direction) -> Decision:
-    chunk, seq = request.data, request.seq
-    task = require_role(facts.task, context, SENDERS[direction])
-    before = task.stream(direction)
-    if _is_stored(before, seq) and facts.stored.chunk(direction, seq) == chunk:
-        return Decision(reply={**_chunk_told(task, direction, seq), "duplicate": True})
-    after = _with_chunk(task, request, context, direction=direction)
-    stream = after.stream(direction)
+def _is_stored_so(facts: TaskFacts, task: Task, seq: int, chunk: bytes, *, direction: Direction) -> bool:
+    return _is_stored(task.stream(direction), seq) and facts.stored.chunk(direction, seq) == chunk
+
+
+def _repeated(task: Task, seq: int, *, direction: Direction) -> Decision:
+    return Decision(reply={**_chunk_told(task, direction, seq), "duplicate": True})
+
+
+def _stored(
+    facts: TaskFacts,
+    after: Task,
+    request: Chunk,
+    chunk: bytes,
+    context: Context,
+    *,
+    before: Task,
+    direction: Direction,
+) -> Decision:
+    """The chunk is stored, and the digest carried on over all that is in order now."""
+    seq, stream = request.seq, after.stream(direction)
     in_order: tuple[int, tuple[bytes, ...]] | None = None
-    if seq == before.next_seq:
+    if seq == before.stream(direction).next_seq:
         chunks = (chunk, *(_chunk_at(facts, direction, ahead) for ahead in range(seq + 1, stream.next_seq)))
-        digest = before.digest
+        digest = stream.digest
         for number, one in enumerate(chunks, seq):
             digest = next_digest(digest, seq=number, chunk=one)
         after = _with_stream(after, direction, msgspec.structs.replace(stream, digest=digest), context.now)
@@ -176,23 +215,16 @@ def _send_chunk(facts: TaskFacts, request: Chunk, context: Context, *, direction
         state=after,
         reply=_chunk_told(after, direction, seq),
         broadcasts=(_chunk_relayed(after, request, direction),),
-        changes=(StoreChunk(task.id, direction, seq, chunk, request.encoding, in_order),),
+        changes=(StoreChunk(after.id, direction, seq, chunk, request.encoding, in_order),),
     )
 
 
-def _foreseen(task: Task, request: Chunk, context: Context, *, direction: Direction) -> tuple[Task, Broadcast]:
-    require_role(task, context, SENDERS[direction])
-    after = _with_chunk(task, request, context, direction=direction)
-    return after, _chunk_relayed(after, request, direction)
-
-
-def _with_chunk(task: Task, request: Chunk, context: Context, *, direction: Direction) -> Task:
+def _with_chunk(task: Task, seq: int, chunk: bytes, context: Context, *, direction: Direction) -> Task:
     """The task with one chunk more, whose digest the stream does not have yet."""
-    _require_sending(task, direction, context)
-    size, limits = len(request.data), context.market.limits
+    size, limits = len(chunk), context.market.limits
     before = task.stream(direction)
     _require_open(before)
-    _require_in_window(before, request.seq, limits)
+    _require_in_window(before, seq, limits)
     if size > limits.chunk_bytes_max:
         raise TooLarge(
             "chunk_too_large",
@@ -206,10 +238,7 @@ def _with_chunk(task: Task, request: Chunk, context: Context, *, direction: Dire
             f"A stream has at most {limits.stream_bytes_max} bytes; with this chunk it would have {whole}.",
             stream_bytes_max=limits.stream_bytes_max,
         )
-    after = _grown(before, seq=request.seq, size=size)
-    if direction == "output":
-        require_paid(task, after, chunk_bytes=size)
-    return _with_stream(task, direction, after, context.now)
+    return _with_stream(task, direction, _grown(before, seq=seq, size=size), context.now)
 
 
 def _grown(stream: StreamState, *, seq: int, size: int) -> StreamState:
@@ -245,12 +274,14 @@ def _chunk_at(facts: TaskFacts, direction: Direction, seq: int) -> bytes:
     return chunk
 
 
-def _close_stream(facts: TaskFacts, request: CloseStream, context: Context, *, direction: Direction) -> Decision:
-    task = require_role(facts.task, context, SENDERS[direction])
+def _closed_already(task: Task, *, direction: Direction) -> Decision:
+    return Decision(reply={**told(task, **stream_snapshot(task.stream(direction))), "duplicate": True})
+
+
+def _close_stream(
+    facts: TaskFacts, task: Task, request: CloseStream, context: Context, *, direction: Direction
+) -> Decision:
     stream = task.stream(direction)
-    if _is_closed_so(stream, request):
-        return Decision(reply={**told(task, **stream_snapshot(stream)), "duplicate": True})
-    _require_sending(task, direction, context)
     _require_open(stream)
     _require_gapless(stream)
     checksum = facts.stored.checksum(direction, stream)
@@ -267,12 +298,6 @@ def _close_stream(facts: TaskFacts, request: CloseStream, context: Context, *, d
 def _is_closed_so(stream: StreamState, request: CloseStream) -> bool:
     offered = request.checksum.removeprefix(CHECKSUM_PREFIX).lower()
     return stream.is_complete and (offered, request.total_size) == (stream.checksum, stream.size)
-
-
-def _require_sending(task: Task, direction: Direction, context: Context) -> None:
-    if direction == "output" and task.status is Phase.DISPUTED:
-        return
-    require_running(task, context)
 
 
 def _require_open(stream: StreamState) -> None:

@@ -45,9 +45,9 @@ def join(facts: TaskFacts, request: JoinTask, context: Context) -> Decision:
         reply["checkpoint"] = facts.stored.checkpoint()
     asked = {"input": request.input_from, "output": request.output_from}
     # Whoever has got more than is stored was told of it before it was durable: it takes all that is not in order here.
-    replays = {
+    replays: dict[str, int] = {
         direction: min(first, task.stream(direction).next_seq)
         for direction in DIRECTIONS
         if (first := asked[direction]) is not None
     }
-    return Decision(reply=reply, follow=Follow(task_id=task.id, replays=dict(replays), is_binary=request.binary))
+    return Decision(reply=reply, follow=Follow(task_id=task.id, replays=replays, is_binary=request.binary))

@@ -346,10 +346,21 @@ def require_running(task: Task, context: Context) -> None:
         Expired: `expired`.
     """
     require_unlocked(task)
+    require_not_over(task, context)
+
+
+def require_not_over(task: Task, context: Context) -> None:
+    """The same of the end alone; that of a disputed task is when it is decided.
+
+    Raises:
+        Conflict: `terminal_state`, with the status.
+        Expired: `expired`.
+    """
     if task.is_final:
         raise Conflict("terminal_state", f"This task has ended: {task.status}.", status=task.status)
-    if context.now >= task.deadline:
-        raise Expired("expired", "The task's deadline has passed.", expired_at=task.deadline)
+    ends_at = task.dispute.decides_at if task.status is Phase.DISPUTED and task.dispute is not None else task.deadline
+    if context.now >= ends_at:
+        raise Expired("expired", "The time of this task is over; the clock decides.", expired_at=ends_at)
 
 
 def require_unlocked(task: Task) -> None:

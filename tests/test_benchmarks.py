@@ -9,7 +9,7 @@ import pytest
 from tests.system.harness import ROOT, free_environment
 
 
-@pytest.mark.parametrize("name", ["echo", "fanout", "commit", "directory", "transfers"])
+@pytest.mark.parametrize("name", ["echo", "fanout", "commit", "directory", "transfers", "streams"])
 def test_a_benchmark_prints_ratios(name: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", "--quick", "--only", name, "--seconds", "0.2"],

@@ -41,6 +41,7 @@ CHUNK_ERRORS = {
     409: "terminal_state stream_closed seq_conflict seq_out_of_window payment_due",
     410: "expired",
     413: "chunk_too_large stream_too_large",
+    423: "escrow_locked",
 }
 CLOSE_ERRORS = {
     403: "forbidden_role",
@@ -48,6 +49,7 @@ CLOSE_ERRORS = {
     409: "terminal_state stream_closed missing_chunks",
     410: "expired",
     422: "size_mismatch checksum_mismatch",
+    423: "escrow_locked",
 }
 RUNNING_ERRORS = {
     403: "forbidden_role",

@@ -1,13 +1,16 @@
 """The one seam to `crypto`: everything that the client signs or verifies with comes through here."""
 
 from crypto import (
+    NO_CHUNKS,
     CryptoError,
+    StreamChecksum,
     accept_message,
     canonical_digest,
     close_message,
     digest,
     format_public_key,
     key_proof_message,
+    next_digest,
     offer_message,
     parse_public_key,
     public_key_of,
@@ -19,13 +22,16 @@ from crypto import (
 )
 
 __all__ = [
+    "NO_CHUNKS",
     "CryptoError",
+    "StreamChecksum",
     "accept_message",
     "canonical_digest",
     "close_message",
     "digest",
     "format_public_key",
     "key_proof_message",
+    "next_digest",
     "offer_message",
     "parse_public_key",
     "public_key_of",

@@ -5,6 +5,9 @@ ClientError
 ├── Disconnected      the server is gone: connect again and rejoin
 ├── TopicEnded        the server ended this topic alone: join it again
 ├── NoAnswer          what was waited for did not come in time; a TimeoutError too
+├── StreamRewritten   chunks that were handed on have other bytes now: forget them, they come anew
+├── StreamBroken      the task has ended before its stream was complete
+├── NotPaid           a transfer was rejected or withdrawn
 ├── LyingServer       what the server told does not hold: do not sign
 ├── CannotSign        a payment channel does not stand so that this could be signed
 │   └── AlreadySigned     another message was signed with that nonce
@@ -39,11 +42,58 @@ class Disconnected(ClientError):
 
 
 class TopicEnded(ClientError):
-    """The topic is no longer joined: by `phx_close`, by `phx_error`, or because it was left."""
+    """The topic is no longer joined: by `phx_close`, by `phx_error`, or because it was left.
+
+    Args:
+        message: One sentence for people.
+        reason: The server's with `phx_error`, such as `relay_void`: chunks that were relayed were not stored after all.
+    """
+
+    def __init__(self, message: str, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class NoAnswer(ClientError, TimeoutError):
     """What was waited for did not come in time. It may have taken effect all the same: join again to see."""
+
+
+class StreamRewritten(ClientError):
+    """Chunks were relayed and handed on, then lost before they were stored, and sent again with other bytes.
+
+    Args:
+        seq: The first chunk that the application has to forget: it comes again, and all after it.
+        size: Bytes of the chunks before it, which stay.
+    """
+
+    def __init__(self, *, seq: int, size: int) -> None:
+        super().__init__(f"the stream was rewritten from chunk {seq} on: keep its first {size} bytes, the rest comes anew")
+        self.seq = seq
+        self.size = size
+
+
+class StreamBroken(ClientError):
+    """The task has ended before its stream was complete: no more will come.
+
+    Args:
+        status: The task's.
+    """
+
+    def __init__(self, status: str) -> None:
+        super().__init__(f"the task was {status} before its stream was complete")
+        self.status = status
+
+
+class NotPaid(ClientError):
+    """A transfer was rejected by the other party, or withdrawn: its nonce is used, and nothing was paid with it.
+
+    Args:
+        nonce: The one in question.
+    """
+
+    def __init__(self, nonce: int) -> None:
+        super().__init__(f"the transfer with nonce {nonce} was not acknowledged")
+        self.nonce = nonce
 
 
 class LyingServer(ClientError):

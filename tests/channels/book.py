@@ -24,7 +24,7 @@ from tests.channels.roles import NOW
 States = Mapping[str, dict[str, Any]]
 UNFINISHED = {
     "negotiation": {"open"},
-    "task": {"pending", "in_progress"},
+    "task": {"pending", "in_progress", "disputed"},
     "payment": {"pending", "open", "closing", "disputed"},
 }
 SIDES = {
@@ -128,7 +128,11 @@ class Book:
             sent=self._pending(a_id, b_id),
             received=self._pending(b_id, a_id),
             negotiations=self._between("negotiation", {"open"}, {a_id, b_id}),
-            tasks=self._between("task", {"pending"}, {a_id, b_id}),
+            tasks=tuple(
+                task
+                for task in self._between("task", {"pending", "in_progress"}, {a_id, b_id})
+                if task.status == "pending" or task.stream_price is not None
+            ),
             channels=self._between("payment", UNFINISHED["payment"], {a_id, b_id}),
         )
 

@@ -56,6 +56,7 @@ LoadWhat = Literal["", "nonce", "newer", "chain", "evidence", "agents"]
 LOADS: dict[str, LoadWhat] = {
     "payment": "",
     "payment_at_nonce": "nonce",
+    "payment_acknowledging": "nonce",
     "payment_proposing": "nonce",
     "payment_join": "newer",
     "payment_handing_in": "chain",

@@ -24,7 +24,7 @@ from tests.channels.world import THE_HOUSE, World
 
 ENDS: dict[str, Callable[[Any, Context], Decision]] = {
     "negotiation": partial(ending.cancel_negotiation, reason=ending.BANNED),
-    "task": partial(ending.cancel_task, reason=ending.BANNED),
+    "task": lambda task, context: ending.ban_task(task, context, agent_id=task.provider_agent_id),
     "payment": partial(revoked, cause=Cause.BANNED),
 }
 """What a ban makes of what its agent has open."""
@@ -166,8 +166,11 @@ def story() -> Played:
         close(world, task_id, direction)
     for message in ("half", None):
         world.push(BOB, f"task:{task_id}", "progress", {"percent": 50, "message": message})
+    world.push(BOB, f"task:{task_id}", "checkpoint", {"state": {"at": 2}, "seq": 2})
+    world.join(BOB, f"task:{task_id}")
     world.push(BOB, f"task:{task_id}", "complete", {"result": {"words": 2}})
     world.join(ALICE, f"task:{task_id}")
+    _settle(world)
     world.push(BOB, f"task:{hired(world)}", "error", {"type": "broken", "details": {"at": 3}})
     world.push(ALICE, f"task:{hired(world)}", "cancel", {"reason": "too late"})
     world.ban("task", hired(world))
@@ -186,10 +189,37 @@ def story() -> Played:
     return world
 
 
+def _settle(world: Played) -> None:
+    """All that can happen to the price of a completed task, or of one in progress."""
+    world.deposit(ALICE, PURSE)
+    for ends in ("release", "dispute", "clock"):
+        task_id = hired(world, hold_seconds=60)
+        world.push(BOB, f"task:{task_id}", "complete", {"result": "done"})
+        if ends != "clock":
+            world.push(ALICE, f"task:{task_id}", ends, {"reason": "it is wrong"})
+        world.advance(60)
+    begun = hired(world)
+    world.push(BOB, f"task:{begun}", "progress", {"percent": 1})
+    world.push(ALICE, f"task:{begun}", "dispute", {"reason": "nothing comes"})
+
+
+def _stream(world: Played, topic: str) -> None:
+    """A task that is paid as it streams, over a channel of Alice's."""
+    price = {"amount": 1_000, "per": "chunk"}
+    task_id = hired(world, stream_price=price, channel_id=topic.partition(":")[2])
+    for seq in range(2):
+        world.push(BOB, f"task:{task_id}", "output_stream", {"chunk": "a", "seq": seq})
+        world.pay(topic, amount=1_000, task_id=task_id)
+    world.push(BOB, f"task:{task_id}", "error", {"type": "broken"})
+
+
 def _pay(world: Played, task_id: str) -> None:
     """All that can happen to payment channels."""
     world.deposit(BOB, PURSE)
     limits = MARKET.limits
+    wide = world.open_channel(ALICE, counterparty_agent_id=BOB.id, deposit=5_000)
+    world.rest(BOB, f"payment:{wide['id']}", "accept", deposit=0)
+    _stream(world, f"payment:{wide['id']}")
     topic = world.channel(deposit=500)
     first = world.pay(topic, task_id=task_id)
     world.pay(topic, BOB, 20)

@@ -87,11 +87,12 @@ def test_an_unfinished_task_is_cancelled_and_the_client_has_its_money_back(statu
         reason,
         None,
     )
-    refund, timer = decision.changes
+    refund, retention, timer = decision.changes
     assert [(posting.account, posting.amount) for posting in refund.postings] == [  # type: ignore[union-attr] # An Entry.
         (escrow("t1"), -1_000),
         (available("alice"), 1_000),
     ]
+    assert retention == Timer("task_retention", "task:t1", after.kept_until)
     assert timer == Timer("task_deadline", "task:t1", None)
     (told,) = decision.broadcasts
     assert isinstance(told, Broadcast)
@@ -103,7 +104,9 @@ def test_a_free_task_is_cancelled_without_money() -> None:
     decision = cancel_task(work(TaskPhase.PENDING, price=0), CONTEXT, reason=BANNED)
 
     assert decision.state.escrow_status is Escrow.NONE
-    assert decision.changes == (Timer("task_deadline", "task:t1", None),)
+    retention, timer = decision.changes
+    assert retention == Timer("task_retention", "task:t1", decision.state.kept_until)
+    assert timer == Timer("task_deadline", "task:t1", None)
 
 
 @REASONS

@@ -7,6 +7,7 @@ import pytest
 from channels.agents import AgentStatus, Capability, PricingModel
 from channels.ledger import available, escrow
 from channels.negotiation import Phase as NegotiationPhase
+from crypto import NO_CHUNKS
 from tests.channels.roles import (
     ALICE,
     BOB,
@@ -63,8 +64,10 @@ class TestHiringAtTheListPrice:
     def test_opens_a_pending_task_and_shows_the_whole_of_it(self, world: World) -> None:
         reply = hire(world, input={"text": "hello", "to": ["fr"]})
 
-        assert reply == world.join(ALICE, topic_of(reply["task_id"])) == world.join(BOB, topic_of(reply["task_id"]))
-        untouched = {"next_seq": 0, "total_size": 0, "complete": False, "verified": False, "checksum": None}
+        joined = [world.join(who, topic_of(reply["task_id"])) for who in (ALICE, BOB)]
+        assert joined == [reply, {**reply, "checkpoint": None}]
+        closed = {"complete": False, "verified": False, "checksum": None}
+        untouched = {"next_seq": 0, "total_size": 0, "digest": NO_CHUNKS, **closed}
         assert reply == {
             "id": reply["task_id"],
             "task_id": reply["task_id"],
@@ -79,6 +82,16 @@ class TestHiringAtTheListPrice:
             "fee_bps": 500,
             "net": PRICE - FEE,
             "escrow_status": "held",
+            "hold_seconds": 3_600,
+            "hold_ends_at": None,
+            "channel_id": None,
+            "stream_price": None,
+            "paid": 0,
+            "units": None,
+            "paid_up_to": None,
+            "dispute": None,
+            "settlement": None,
+            "kept_until": None,
             "streams": {"input": untouched, "output": untouched},
             "progress": None,
             "result": None,
@@ -120,6 +133,9 @@ class TestHiringAtTheListPrice:
             "fee_bps": 500,
             "net": PRICE - FEE,
             "negotiation_session_id": None,
+            "hold_seconds": 3_600,
+            "channel_id": None,
+            "stream_price": None,
             "deadline": "2026-03-08T12:00:00Z",
         }
 
@@ -139,6 +155,7 @@ class TestHiringAtTheListPrice:
         world.market = msgspec.structs.replace(MARKET, fee_bps=9_000)
 
         world.push(BOB, topic_of(task_id), "complete", {"result": 1})
+        world.push(ALICE, topic_of(task_id), "release")
 
         assert world.available(BOB) == PRICE - FEE
 

@@ -226,7 +226,7 @@ def test_a_repetition_is_told_where_the_handler_answers_one(module: ModuleType, 
 
     assert is_told is (event in {
         "offer", "accept", "reject", "input_stream", "input_complete", "output_stream", "output_complete", "complete",
-        "error", "cancel", "acknowledge", "propose_transfer", "acknowledge_transfer", "reject_transfer", "close",
+        "checkpoint", "release", "error", "cancel", "acknowledge", "propose_transfer", "acknowledge_transfer", "reject_transfer", "close",
         "close_request", "dispute",
     })  # fmt: skip
 
@@ -265,7 +265,7 @@ def test_the_fields_of_a_reason_are_those_that_the_code_names(reason: str) -> No
 def test_where_a_reason_is_told_is_said() -> None:
     on_the_wire = {reason for module, event in PAIRS for reason in refusals(section_of(module, event))}
     order = section("What wins when several things are wrong", chapter("Session rules"))
-    on_the_wire |= {*codes(order)} & {*REASONS} | {"channel_crash"}
+    on_the_wire |= {*codes(order)} & {*REASONS} | {"channel_crash", "relay_void"}
     by_rest = {code for operation in OPERATIONS for listed in errors_of(operation).values() for code in listed}
     upgrading = {
         code(row["code"])

@@ -7,7 +7,7 @@ from channels.agents import Capability
 from channels.handlers import Timer
 from channels.identity import Identity
 from channels.ledger import FEES
-from channels.task import TIMERS
+from channels.task import deadline_passed
 from tests.channels.roles import ALICE, BOB, MALLORY, Player, context, identity_of, market_with, refused
 from tests.channels.work import (
     EVENTS,
@@ -50,6 +50,7 @@ class TestJoining:
 
             joined = [world.join(who, topic_of(task_id)) for who in (ALICE, BOB)]
 
+            assert joined[1].pop("checkpoint") is None, "the provider's own"
             assert joined[0] == joined[1]
             assert (joined[0]["status"], joined[0]["input"]) == (phase, {"text": "hello"})
 
@@ -91,6 +92,8 @@ class TestProgress:
             "message": "page 2 of 5",
             "status": "in_progress",
             "started_at": "2026-03-01T12:00:05Z",
+            "units": None,
+            "paid_up_to": None,
         }
         assert [(heard.event, heard.payload) for heard in alice.heard] == [("progress", reply)]
         assert bob.heard == []
@@ -342,7 +345,7 @@ class TestTheDeadline:
     def test_is_put_off_where_its_timer_runs_too_early(self, world: World, task_id: str) -> None:
         task = world.task(task_id)
 
-        decision = TIMERS["task_deadline"](task, context(THE_HOUSE))
+        decision = deadline_passed(task, context(THE_HOUSE))
 
         assert (decision.state, decision.changes) == (None, (Timer("task_deadline", topic_of(task_id), task.deadline),))
 
@@ -350,15 +353,15 @@ class TestTheDeadline:
     def test_leaves_an_ended_task_as_it_is(self, world: World, phase: str) -> None:
         task = world.task(in_phase(world, phase))
 
-        decision = TIMERS["task_deadline"](task, context(THE_HOUSE, now=task.deadline))
+        decision = deadline_passed(task, context(THE_HOUSE, now=task.deadline))
 
         assert (decision.state, decision.changes, decision.broadcasts) == (None, (), ())
 
     @pytest.mark.parametrize("phase", FINAL)
     def test_is_not_waited_for_any_more_after_the_end(self, world: World, phase: str) -> None:
-        in_phase(world, phase)
+        task_id = in_phase(world, phase)
 
-        assert world.timers == {}
+        assert [*world.timers] == [(topic_of(task_id), "task_retention")]
 
     def test_alone_takes_every_task_with_money_in_it_to_an_end(self, world: World) -> None:
         tasks = [hired(world), in_phase(world, "in_progress"), hired(world), hired(world)]

@@ -6,6 +6,7 @@ for each event whether it takes effect, repeats what took effect, or is refused 
 
 import hashlib
 from datetime import datetime, timedelta
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -18,7 +19,8 @@ from channels.errors import Refusal
 from channels.ledger import EXTERNAL, FEES, available, escrow, fee_of
 from channels.task import Task
 from channels.task_state import Direction
-from tests.channels.roles import ALICE, MALLORY, refused
+from tests.channels.roles import ALICE, MALLORY, market_with, refused
+from tests.channels.streaming import DIRECTIONS, digest_over
 from tests.channels.work import GLOBAL_BOB, PURSE, Mirror, agreement, hired, topic_of
 from tests.channels.world import World
 
@@ -26,7 +28,7 @@ BOB = GLOBAL_BOB
 FEE_BPS = 500
 MONTH_S = 2_592_000
 TASKS_MAX = 3
-DIRECTIONS: tuple[Direction, ...] = ("input", "output")
+WINDOW = 3
 SENDERS: dict[Direction, str] = {"input": "alice", "output": "bob"}
 PLAYERS = {"alice": ALICE, "bob": BOB, "mallory": MALLORY}
 
@@ -45,7 +47,7 @@ class Story(msgspec.Struct, kw_only=True):
 
     price: int
     deadline: datetime
-    chunks: dict[Direction, list[str]] = msgspec.field(default_factory=lambda: {"input": [], "output": []})
+    chunks: dict[Direction, dict[int, str]] = msgspec.field(default_factory=lambda: {"input": {}, "output": {}})
     closed: set[Direction] = msgspec.field(default_factory=set)
     is_started: bool = False
     end: tuple[str, str | None, Any] | None = None
@@ -62,8 +64,16 @@ class Story(msgspec.Struct, kw_only=True):
     def is_paid(self) -> bool:
         return self.end is not None and self.end[0] == "complete"
 
+    def next_seq(self, direction: Direction) -> int:
+        """The first missing chunk."""
+        return next(seq for seq in count() if seq not in self.chunks[direction])
+
     def whole(self, direction: Direction) -> bytes:
-        return "".join(self.chunks[direction]).encode()
+        """The chunks before it."""
+        return "".join(self.chunks[direction][seq] for seq in range(self.next_seq(direction))).encode()
+
+    def has_gaps(self, direction: Direction) -> bool:
+        return self.next_seq(direction) < len(self.chunks[direction])
 
 
 class Working(RuleBasedStateMachine):
@@ -71,7 +81,7 @@ class Working(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World(ALICE, BOB, MALLORY)
+        self.world = World(ALICE, BOB, MALLORY, market=market_with(stream_window=WINDOW))
         self.world.deposit(ALICE, PURSE)
         self.stories: dict[str, Story] = {}
         self.ended: dict[str, Task] = {}
@@ -117,21 +127,25 @@ class Working(RuleBasedStateMachine):
         task_id=TASKS,
         who=ANYBODY,
         direction=ANY_DIRECTION,
-        ahead=st.sampled_from([0, 0, 0, -1, 1]),
+        ahead=st.sampled_from([0, 0, 0, -1, 1, WINDOW - 1, WINDOW]),
         chunk=st.sampled_from(["a", "é"]),
     )
     def send_a_chunk(self, task_id: str, who: str, direction: Direction, ahead: int, chunk: str) -> None:
         story = self.stories[task_id]
         stored = story.chunks[direction]
-        seq = max(0, len(stored) + ahead)
-        refusal = "stream_closed" if direction in story.closed else None
-        if seq != len(stored):
-            refusal = refusal or ("seq_out_of_window" if seq > len(stored) else "seq_conflict")
+        seq = max(0, story.next_seq(direction) + ahead)
+        refusal = None
+        if direction in story.closed:
+            refusal = "stream_closed"
+        elif seq in stored:
+            refusal = "seq_conflict"
+        elif ahead >= WINDOW:
+            refusal = "seq_out_of_window"
         effect = self._expected(
-            story, who, role=SENDERS[direction], is_repeated=stored[seq : seq + 1] == [chunk], refusal=refusal
+            story, who, role=SENDERS[direction], is_repeated=stored.get(seq) == chunk, refusal=refusal
         )
         if self._push(task_id, who, f"{direction}_stream", {"chunk": chunk, "seq": seq}, effect):
-            stored.append(chunk)
+            stored[seq] = chunk
             story.is_started |= direction == "output"
 
     @rule(
@@ -149,12 +163,13 @@ class Working(RuleBasedStateMachine):
         elif lie == "size_mismatch":
             payload["total_size"] += 1
         is_closed = direction in story.closed
+        gaps = "missing_chunks" if story.has_gaps(direction) else None
         effect = self._expected(
             story,
             who,
             role=SENDERS[direction],
             is_repeated=is_closed and lie is None,
-            refusal="stream_closed" if is_closed else lie,
+            refusal="stream_closed" if is_closed else gaps or lie,
         )
         if self._push(task_id, who, f"{direction}_complete", payload, effect):
             story.closed.add(direction)
@@ -193,6 +208,8 @@ class Working(RuleBasedStateMachine):
         """Bob's honest output, so that deliveries are not rare."""
         if self._expected(self.stories[task_id], "bob", role="bob") != "done":
             return
+        while self.stories[task_id].has_gaps("output"):
+            self.send_a_chunk(task_id, "bob", "output", 0, "a")
         for chunk in ("a", "é"):
             self.send_a_chunk(task_id, "bob", "output", 0, chunk)
         self.close_a_stream(task_id, "bob", "output", None)
@@ -244,8 +261,11 @@ class Working(RuleBasedStateMachine):
             assert (task.started_at is not None) is story.is_started
             for direction in DIRECTIONS:
                 stream, whole = task.stream(direction), story.whole(direction)
-                assert b"".join(self.world.chunks[task_id, direction]) == whole
-                assert (stream.next_seq, stream.size) == (len(story.chunks[direction]), len(whole))
+                sent = {seq: chunk.encode() for seq, chunk in story.chunks[direction].items()}
+                assert self.world.chunks[task_id, direction] == sent
+                assert (stream.next_seq, stream.size) == (story.next_seq(direction), len(whole))
+                assert stream.digest == digest_over(sent, until=stream.next_seq)
+                assert (stream.stored_count, stream.stored_size) == (len(sent), sum(map(len, sent.values())))
                 assert stream.is_complete is (direction in story.closed)
             if task.is_final:
                 assert self.ended.setdefault(task_id, task) == task

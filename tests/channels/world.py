@@ -56,6 +56,7 @@ from channels.revocation import BLOCK, REMOVE, UNBLOCK
 from channels.routes import CLOCKS
 from channels.streams import Checkpoint, TaskFacts
 from channels.task import Task
+from channels.task_disputes import DecideTask, decide_task
 from channels.task_state import StreamState
 from crypto import NO_CHUNKS, StreamChecksum, checksum_of, next_digest
 from tests.channels.book import Book, owner_entity
@@ -77,8 +78,9 @@ BY_REST = {
     "deposit": DEPOSIT,
     "force_close": payment.FORCE_CLOSE,
     "decide": Handler(DecideChannel, decide_channel, "payment", Access.WRITE),
+    "decide_task": Handler(DecideTask, decide_task, "task", Access.WRITE),
 }
-"""What is done with a payment channel by REST alone."""
+"""What is done with a payment channel, or by an operator with a task, by REST alone."""
 
 STORES = {
     "task": "task",
@@ -196,7 +198,7 @@ class World:
         return as_told(self._run(OPEN_CHANNEL, who.identity, "agents:discovery", payload).reply)
 
     def rest(self, who: Who, topic: str, name: str, **payload: Any) -> Any:
-        """Do with a payment channel what only REST does; the answer as JSON."""
+        """Do with a payment channel or a task what only REST does; the answer as JSON."""
         return as_told(self._run(BY_REST[name], identity_behind(who), topic, payload).reply)
 
     def call(self, who: Who, name: str, **payload: Any) -> Any:
@@ -282,7 +284,7 @@ class World:
 
     def _run(self, handler: Handler, sender: Identity, topic: str, payload: Any) -> Decision:
         sender.require_scope(handler.scope)
-        request = _decode(payload, handler.request)
+        request = _read(payload, handler)
         topic_id = topic.partition(":")[2]
         loaded = LOADERS[handler.loads](self, topic_id, request, sender)
         decision = handler.decide(loaded, request, self.context(sender, topic))
@@ -315,6 +317,7 @@ class World:
         if isinstance(told, Retied):
             self.retied.append(told)
             return
+        assert isinstance(told, Broadcast), "a pure decision tells nothing else"
         for listener in self.listeners:
             listener.hear(told, sender)
 
@@ -423,10 +426,13 @@ def identity_behind(who: Who) -> Identity:
     return who.identity if isinstance(who, Player) else who
 
 
-def _decode(payload: Any, request: Any) -> Any:
-    """The payload as the handler's struct, decoded from JSON as the hub does."""
+def _read(payload: Any, handler: Handler) -> Any:
+    """The payload as the handler's struct, read from a binary frame or from JSON as the hub does."""
+    if isinstance(payload, bytes):
+        assert handler.binary is not None, "it takes no binary frames"
+        return handler.binary(payload)
     try:
-        return msgspec.json.decode(msgspec.json.encode(payload), type=request)
+        return msgspec.json.decode(msgspec.json.encode(payload), type=handler.request)
     except msgspec.ValidationError as error:
         raise Invalid("invalid_payload", str(error)) from error
 

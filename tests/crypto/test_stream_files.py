@@ -125,13 +125,10 @@ def test_nothing_is_read_once_there_is_too_much() -> None:
         yield from (b"hello world", b"!")
         pytest.fail("the stream was too long already")
 
-    for verify in (
-        lambda: verify_stream(COMPLETED, direction="input", blocks=endless()),
-        lambda: verify_chunks(COMPLETED, direction="input", chunks=endless()),
-    ):
-        with pytest.raises(ReceiptError, match="more than the 11 bytes") as refusal:
-            verify()
-        assert refusal.value.check == "stream_size"
+    with pytest.raises(ReceiptError, match="more than the 11 bytes"):
+        verify_stream(COMPLETED, direction="input", blocks=endless())
+    with pytest.raises(ReceiptError, match="more than the 11 bytes"):
+        verify_chunks(COMPLETED, direction="input", chunks=endless())
 
 
 def test_only_a_task_has_streams() -> None:

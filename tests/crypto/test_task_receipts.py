@@ -124,7 +124,7 @@ def test_a_receipt_of_another_platform_is_refused_by_who_knows_the_key() -> None
 def test_every_honest_split_adds_up(price: int, fee_bps: int, client_bps: int) -> None:
     to_client = price * client_bps // 10_000  # Rounds down.
     fee = (price - to_client) * fee_bps // 10_000  # Rounds down.
-    paid = {"price": price, "fee_bps": fee_bps, "to_client": to_client, "fee": fee}
+    paid: Json = {"price": price, "fee_bps": fee_bps, "to_client": to_client, "fee": fee}
 
     verify_receipt(
         task(

@@ -18,7 +18,7 @@ FEE = 50
 async def paid(market: Marketplace, alice: Player, bob: Player) -> dict[str, Any]:
     """A task that Alice has paid Bob for, an hour after her deposit; another one was cancelled."""
     market.clock.advance(hours=1)
-    hire = {"provider_agent_id": bob.id, "capability": "translate", "max_price": PRICE}
+    hire = {"provider_agent_id": bob.id, "capability": "translate", "max_price": PRICE, "hold_seconds": 0}
     cancelled = await alice.post("/tasks", hire)
     await bob.post(f"/tasks/{cancelled['id']}/cancel")
     task = await alice.post("/tasks", hire)

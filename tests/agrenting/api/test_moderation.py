@@ -17,7 +17,7 @@ async def doctor(market: Marketplace) -> list[str]:
 async def busy(alice: Player, bob: Player) -> dict[str, Any]:
     """A negotiation and two tasks of Alice and Bob, one of them under way."""
     session = await alice.post("/negotiations", {"provider_agent_id": bob.id, "capability": "translate"})
-    hire = {"provider_agent_id": bob.id, "capability": "translate", "max_price": PRICE}
+    hire = {"provider_agent_id": bob.id, "capability": "translate", "max_price": PRICE, "hold_seconds": 0}
     waiting, running = await alice.post("/tasks", hire), await alice.post("/tasks", hire)
     await bob.post(f"/tasks/{running['id']}/output_stream", {"chunk": "hallo", "seq": 0})
     return {"session": session["id"], "tasks": [waiting["id"], running["id"]]}

@@ -20,7 +20,7 @@ async def hired(alice: Player, bob: Player) -> dict[str, Any]:
 
 
 def hire(provider: Player, **changed: Any) -> dict[str, Any]:
-    return {"provider_agent_id": provider.id, "capability": "translate", "max_price": PRICE, **changed}
+    return {"provider_agent_id": provider.id, "capability": "translate", "max_price": PRICE, "hold_seconds": 0, **changed}
 
 
 def checksum(*chunks: bytes) -> dict[str, Any]:
@@ -155,7 +155,7 @@ async def test_a_stranger_reads_no_task(mallory: Player, hired: dict[str, Any], 
     ("event", "body", "why"),
     [
         ("input_stream", {"chunk": "y", "seq": 0}, (409, "seq_conflict")),
-        ("input_stream", {"chunk": "y", "seq": 2}, (409, "seq_out_of_window")),
+        ("input_stream", {"chunk": "y", "seq": 257}, (409, "seq_out_of_window")),
         ("input_stream", {"chunk": "", "seq": 1}, (422, "invalid_payload")),
         ("input_stream", {"chunk": "?", "seq": 1, "encoding": "base64"}, (422, "invalid_payload")),
         ("input_stream", {"chunk": "y", "seq": -1}, (422, "invalid_payload")),
