@@ -318,7 +318,7 @@ class Connection:
             outgoing = Outgoing(subscription.topic, pushed.event, pushed.payload)
             self.send(outgoing.frame_for(self.vsn, subscription.join_ref))
         if decision.follow is not None:
-            subscription.follow(decision.follow, self.hub.engine.read)
+            subscription.follow(decision.follow, self.hub.engine.read, self.hub.engine.settled)
         if decision.presence:
             self.hub.change_presence(subscription, decision.presence)
         if decision.stop:

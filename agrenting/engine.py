@@ -102,6 +102,10 @@ class Engine:
             await asyncio.wait(tuple(self._rehearsals))
         await self.database.commits.drain()
 
+    async def settled(self) -> None:
+        """Wait until everything that was submitted before is settled."""
+        await self.change(lambda _tx: (None, ()))
+
     async def close(self) -> None:
         """Finish what is under way, and end the rehearsals' thread. The database is closed after this."""
         await self.drain()

@@ -17,12 +17,16 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any, Final
 
+import structlog
+
 from agrenting.db.commit import Unit
 from agrenting.db.transaction import WriterTx
 from agrenting.deciding import Command, Done, Outcome, Settled, Together
 from channels.errors import Refusal
 from channels.handlers import Context, Told, Unsaid
 from channels.identity import Identity
+
+log = structlog.get_logger(__name__)
 
 LANES_MAX: Final = 1_024
 BATCH_MAX: Final = 256
@@ -166,6 +170,9 @@ class Lanes:
             lane.state, told = foresees(lane.state, command.request, context)
         except Refusal:
             return
+        except Exception:
+            log.exception("foresight_failed", topic=command.topic)  # The writer comes to the same bug, and answers.
+            return
         entry.is_relayed = True
         if told is not None:
             self._publish((told,), command.sender.agent_id, command.socket)
@@ -193,6 +200,8 @@ class Lanes:
     def _settle(self, lane: Lane, batch: Batch, together: Together | None, error: Exception | None) -> None:
         """Tell what is durable, in order, and take back what is not."""
         outcomes: list[Outcome] = [(None, error)] * len(batch.entries) if together is None else together.outcomes
+        if lane.batch is batch:
+            lane.batch = None
         is_as_foreseen = together is not None
         taken_back: dict[str | None, Command] = {}
         for entry, (done, refusal) in zip(batch.entries, outcomes, strict=True):

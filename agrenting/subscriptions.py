@@ -85,12 +85,18 @@ class Subscription:
             assert ready is not None, "just looked at"
             ready()
 
-    def follow(self, follow: Follow, read: ReadPage) -> None:
-        """From now on follow a task's streams, from the stored chunks on that were asked for."""
+    def follow(self, follow: Follow, read: ReadPage, settled: Callable[[], Awaitable[None]]) -> None:
+        """From now on follow a task's streams, from the stored chunks on that were asked for.
+
+        Args:
+            follow: What was asked for.
+            read: Asks the database beside the writer.
+            settled: Returns once everything that was under way is stored.
+        """
         connection = self.connection
         self.is_binary = follow.is_binary and connection.vsn is Vsn.V2
         if follow.replays:
-            self.replay = Replay(self, follow, read)
+            self.replay = Replay(self, follow, read, settled)
             connection.hub.spawn(self.replay.run())
 
     def tell(self, outgoing: Outgoing, broadcast: Broadcast) -> None:
@@ -144,12 +150,20 @@ class Replay:
         subscription: Whose.
         follow: What it asked for.
         read: Asks the database beside the writer.
+        settled: Returns once everything that was under way is stored.
     """
 
-    def __init__(self, subscription: Subscription, follow: Follow, read: ReadPage) -> None:
+    def __init__(
+        self,
+        subscription: Subscription,
+        follow: Follow,
+        read: ReadPage,
+        settled: Callable[[], Awaitable[None]],
+    ) -> None:
         self._subscription = subscription
         self._task_id = follow.task_id
         self._read = read
+        self._settled = settled
         self._positions = {f"{direction}_stream": Position(first) for direction, first in follow.replays.items()}
         self._held: deque[Held] = deque()
         self._held_bytes = 0
@@ -188,12 +202,12 @@ class Replay:
             for event, position in self._positions.items():
                 if not await self._push_stored(event, position):
                     return False
-            if not self._has_dropped:
-                if await self._push_held():
-                    return True
-                if not self._is_current:
-                    return False
+            if not self._has_dropped and await self._push_held():
+                return True
             self._has_dropped = False
+            await self._settled()  # What was dropped may have been relayed before it was stored.
+            if not self._is_current:
+                return False
 
     @property
     def _is_current(self) -> bool:
@@ -210,12 +224,14 @@ class Replay:
                 return False
             if not page:
                 return True
+            await connection.protocol.drained()
+            if not self._is_current:
+                return False
             for chunk in page:
                 if not position.has(chunk.seq):
                     connection.send(self._frame(event, chunk))
                     position.add(chunk.seq)
             first = page[-1].seq + 1
-            await connection.protocol.drained()
 
     async def _push_held(self) -> bool:
         """Push what has waited; whether all of it was there."""

@@ -9,14 +9,20 @@ from .errors import (
     Disconnected,
     LyingServer,
     NoAnswer,
+    NotPaid,
     RefusedByServer,
+    StreamBroken,
+    StreamRewritten,
     TopicEnded,
 )
 from .negotiation import negotiation_after
+from .paying import StreamPayer, pay
 from .payments import ChannelKeeper
 from .rest import RestClient
 from .signer import Signer
 from .socket import PhoenixSocket, Topic
+from .streamed_task import StreamedTask, StreamPrice
+from .streams import IncomingStream, OutgoingStream, Position
 
 __all__ = [
     "AlreadySigned",
@@ -25,14 +31,24 @@ __all__ = [
     "ChannelKeeper",
     "ClientError",
     "Disconnected",
+    "IncomingStream",
     "LyingServer",
     "NoAnswer",
+    "NotPaid",
+    "OutgoingStream",
     "PhoenixSocket",
+    "Position",
     "RefusedByServer",
     "RestClient",
     "Signer",
+    "StreamBroken",
+    "StreamPayer",
+    "StreamPrice",
+    "StreamRewritten",
+    "StreamedTask",
     "Topic",
     "TopicEnded",
     "channel_after",
     "negotiation_after",
+    "pay",
 ]

@@ -210,6 +210,10 @@ class PhoenixSocket:
         """Push an event on a topic and wait for its reply: `Topic.push`."""
         return await self._ask(topic, self._next_ref(), event, payload, timeout_s)
 
+    def abort(self) -> None:
+        """Cut the connection without goodbye, as a dead network does: whoever waits hears `Disconnected`."""
+        self._connection.transport.abort()
+
     def _next_ref(self) -> str:
         self._ref += 1
         return str(self._ref)
@@ -260,7 +264,10 @@ class PhoenixSocket:
         if topic is None or join_ref not in {None, topic.join_ref}:
             return  # It was said to a join that is over.
         if event in {"phx_close", "phx_error"}:
-            self._end(name, TopicEnded(f"the server has ended {name}: {event}"))
+            told = payload.get("reason") if isinstance(payload, dict) else None
+            reason = told if isinstance(told, str) else None
+            because = "" if reason is None else f", {reason}"
+            self._end(name, TopicEnded(f"the server has ended {name}: {event}{because}", reason))
         else:
             topic.take((event, payload))
 

@@ -258,6 +258,7 @@ class IncomingStream:
         seq, chunk, is_stored = _read_chunk(payload)
         if seq >= self.position.seq:
             self._arrived[seq] = chunk, is_stored
+        if not self.durable_seq <= seq < self.position.seq:
             return
         before, after = self._tally_at(seq), self._tally_at(seq + 1)
         if before is not None and after is not None and before.plus(chunk).position != after.position:

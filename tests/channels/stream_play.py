@@ -379,7 +379,7 @@ class StreamPlay:
         return job.paid + sum(proposed)
 
     def _require_due(self, job: Job, refusal: Refusal, seq: int, chunk: str) -> None:
-        """What is said to be due is just what is needed: with it the chunk is taken, with a minor unit less it is not."""
+        """What is said to be due is just what is needed: with it the chunk is taken, with less it is not."""
         if refusal.reason != "payment_due":
             return
         said, amount, credit = refusal.context, job.price.amount, job.price.credit

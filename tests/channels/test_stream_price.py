@@ -77,7 +77,7 @@ class TestOpening:
         assert (whole["stream_price"], whole["channel_id"]) == (price, town.channel_id)
         assert (whole["price"], whole["fee"], whole["net"], whole["escrow_status"]) == (0, 0, 0, "none")
         assert (whole["hold_seconds"], whole["paid"], whole["units"], whole["paid_up_to"]) == (0, 0, 0, 0)
-        assert (town.available(ALICE), town.spent) == (before, {ALICE.identity.key_id: 1_000})
+        assert (town.available(ALICE), town.spent[ALICE.identity.key_id]) == (before, 1_000), "the deposit alone"
         handoff = town.mail(BOB)[-1].payload
         assert (handoff["stream_price"], handoff["channel_id"], handoff["price"]) == (price, town.channel_id, 0)
         assert not town.task(task_id).is_countable

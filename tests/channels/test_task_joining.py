@@ -7,12 +7,13 @@ import pytest
 from channels.chunks import SEQ_MAX
 from channels.handlers import Follow
 from channels.identity import Identity
+from channels.streams import TaskFacts
 from channels.task import JOIN, TIMERS
 from channels.task_joining import JoinTask
 from tests.channels.roles import ALICE, BOB, CAROL, MALLORY, Player, context, refused
 from tests.channels.streaming import DIRECTIONS, WEEK_S, Witness, digest_over, send_all, witness
 from tests.channels.work import close, hired, in_phase, push, stream, topic_of
-from tests.channels.world import THE_HOUSE, StoredStreams, TaskFacts
+from tests.channels.world import THE_HOUSE, StoredStreams
 
 SIDES = pytest.mark.parametrize("who", [ALICE, BOB], ids=["client", "provider"])
 

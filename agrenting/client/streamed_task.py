@@ -1,0 +1,351 @@
+"""StreamedTask: one side of a task on the wire, across connections.
+
+    task = StreamedTask(task_id, role="client")
+    async with PhoenixSocket(url, key) as socket:
+        await task.join(socket)
+        await task.send(b"Good morning!")
+        await task.close()
+        while (chunk := await task.next_chunk()) is not None:
+            ...
+
+Whatever is lost, a new socket and `join` make it whole: what was sent and not acknowledged is sent again, what has come
+goes on behind the last chunk that was handed on. It does not connect again by itself.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final, Literal
+
+import msgspec
+
+from .errors import ClientError, StreamBroken, TopicEnded
+from .socket import PhoenixSocket, Topic
+from .streams import Direction, IncomingStream, OutgoingStream, Position
+
+Role = Literal["client", "provider"]
+OnEvent = Callable[[str, dict[str, Any]], None]
+SENDS: Final[dict[Role, Direction]] = {"client": "input", "provider": "output"}
+TAKES: Final[dict[Role, Direction]] = {"client": "output", "provider": "input"}
+
+IN_FLIGHT_MAX: Final = 32
+"""Chunks that are sent ahead of their acknowledgement; a server takes 256 beyond the first missing one."""
+
+RELAY_VOID: Final = "relay_void"
+FINAL: Final = frozenset(("completed", "failed", "cancelled"))
+
+
+class StreamPrice(msgspec.Struct, frozen=True, kw_only=True):
+    """What a unit of the output costs that is paid as it streams, in minor units: a task's `stream_price`."""
+
+    amount: int
+    per: Literal["chunk", "bytes"]
+    unit_bytes: int | None = None
+    credit: int = 1
+
+    def units(self, position: Position) -> int:
+        """The units that a stream has up to a position; one of bytes that has begun is one."""
+        if self.unit_bytes is None:
+            return position.seq
+        return -(-position.size // self.unit_bytes)  # Rounds up: what has begun is delivered.
+
+
+class StreamedTask:
+    """One side of a task: its streams, and how it stands. All waiting reads the topic, and none of it needs a loop.
+
+    Where the output is paid as it streams, the provider's `send` waits until the next chunk is paid for as far as the
+    credit reaches: it is what the server would refuse with `payment_due` before, and `task_paid` lets it go on.
+
+    Args:
+        task_id: The task's.
+        role: Which side this is.
+        start: From where on the other side's stream is wanted; None: all of it.
+        in_flight_max: Chunks that are sent ahead of their acknowledgement, 1 to 256.
+        timeout_s: How long to wait for the other side; None: without limit.
+        on_event: Told of every event of the task but chunks.
+    """
+
+    def __init__(
+        self,
+        task_id: str,
+        *,
+        role: Role,
+        start: Position | None = None,
+        in_flight_max: int = IN_FLIGHT_MAX,
+        timeout_s: float | None = None,
+        on_event: OnEvent | None = None,
+    ) -> None:
+        self.id = task_id
+        self.state: dict[str, Any] = {}
+        """The task as it was told last: by the join, and from its end on. Its parts may have moved on since."""
+        self.incoming = IncomingStream(start)
+        self.outgoing = OutgoingStream()
+        self.paid_up_to = 0
+        """Units of the output that are paid, as far as told."""
+        self._role: Role = role
+        self._timeout_s = timeout_s
+        self._on_event: OnEvent = on_event or (lambda _event, _payload: None)
+        self._slots = asyncio.Semaphore(in_flight_max)
+        self._pushes: set[asyncio.Task[None]] = set()
+        self._failure: ClientError | None = None
+        self._reading = asyncio.Lock()
+        self._joining = asyncio.Lock()
+        self._socket: PhoenixSocket
+        self._topic: Topic
+
+    async def join(self, socket: PhoenixSocket) -> dict[str, Any]:
+        """Join the task, the first time or after a loss, and push again what was not acknowledged; the reply.
+
+        Raises:
+            RefusedByServer: The join was refused.
+            LyingServer: The server has lost or changed what it had stored.
+            NoAnswer, Disconnected, TopicEnded: As for a topic.
+        """
+        async with self._joining:
+            return await self._join(socket)
+
+    async def send(self, chunk: bytes) -> None:
+        """Send the next chunk, once there is room for one more in flight. It is kept until it is acknowledged.
+
+        Where this raises, the chunk was not taken: send it again, once the reason is gone. All before it are kept, and
+        pushed again by `join`; `outgoing.position` says which chunk is next.
+
+        Raises:
+            RefusedByServer: An earlier chunk was refused.
+            LyingServer: An earlier one was acknowledged with another digest.
+            StreamBroken: The task has ended, and no more will be paid.
+            NoAnswer, Disconnected, TopicEnded: Join again.
+        """
+        while True:
+            await self._until(lambda: self.outgoing.is_whole and self._is_paid(len(chunk)))
+            await self._slots.acquire()
+            if self._failure is None:
+                break
+            self._slots.release()
+            await self._mend()
+        self._push_soon(self.outgoing.append(chunk))
+
+    async def flush(self) -> None:
+        """Wait until all that was sent is stored.
+
+        Raises:
+            RefusedByServer, LyingServer, NoAnswer, Disconnected, TopicEnded: As for `send`.
+        """
+        await self._until(lambda: self.outgoing.is_whole)
+        while self._pushes or self._failure is not None:
+            await self._mend()
+            if self._pushes:
+                await asyncio.wait(self._pushes)
+
+    async def close(self) -> dict[str, Any]:
+        """End the stream with its checksum; the reply. To do so again is no error.
+
+        Raises:
+            RefusedByServer, LyingServer, NoAnswer, Disconnected, TopicEnded: As for `send`.
+        """
+        await self.flush()
+        reply: dict[str, Any] = await self._topic.push(f"{self._sends}_complete", self.outgoing.closing())
+        self.outgoing.acknowledge(reply)
+        return reply
+
+    async def push(self, event: str, payload: dict[str, Any] | None = None) -> Any:
+        """Push another event of the task, such as `checkpoint`, `complete` or `release`; its reply.
+
+        Raises:
+            RefusedByServer, NoAnswer, Disconnected, TopicEnded: As for a topic.
+        """
+        return await self._topic.push(event, payload)
+
+    async def next_chunk(self) -> bytes | None:
+        """The other side's next chunk, in order and once; None at the end, when digest and checksum were right.
+
+        Raises:
+            StreamRewritten: Chunks that were handed on have other bytes now. Forget them, and go on.
+            StreamBroken: The task ended before its stream was complete.
+            LyingServer: Digest or checksum are not those of what came.
+            NoAnswer, Disconnected, TopicEnded: Join again.
+        """
+        found: list[bytes] = []
+        await self._until(lambda: self._has_next(found))
+        return found[0] if found else None
+
+    async def until_paid(self) -> None:
+        """Wait until all that was sent is paid, where it is paid as it streams.
+
+        Raises:
+            StreamBroken: The task ended before.
+            NoAnswer, Disconnected, TopicEnded: As for a topic.
+        """
+        price = self.price
+        if price is not None:
+            await self._until(lambda: self.paid_up_to >= price.units(self.outgoing.position) or self._require_going())
+
+    async def end(self) -> dict[str, Any]:
+        """Wait until the task has ended; the task.
+
+        Raises:
+            NoAnswer, Disconnected, TopicEnded: As for a topic.
+        """
+        await self._until(lambda: self.state["status"] in FINAL)
+        return self.state
+
+    async def settled(self) -> dict[str, Any]:
+        """Wait until the task has ended and nothing of its price is held any more; the task.
+
+        Raises:
+            NoAnswer, Disconnected, TopicEnded: As for a topic.
+        """
+        await self._until(lambda: self.state["status"] in FINAL and self.state["escrow_status"] != "held")
+        return self.state
+
+    @property
+    def price(self) -> StreamPrice | None:
+        """What a unit of the output costs; None where the price is held."""
+        told = self.state["stream_price"]
+        return None if told is None else msgspec.convert(told, StreamPrice)
+
+    @property
+    def _sends(self) -> Direction:
+        return SENDS[self._role]
+
+    @property
+    def _takes(self) -> Direction:
+        return TAKES[self._role]
+
+    # Joining.
+
+    async def _join(self, socket: PhoenixSocket) -> dict[str, Any]:
+        await self._abandon()
+        while True:
+            wanted = {
+                f"{self._takes}_from": self.incoming.position.seq,
+                f"{self._sends}_from": self.outgoing.position.seq,
+            }
+            topic = await socket.join(f"task:{self.id}", wanted)
+            streams = topic.state["streams"]
+            self.incoming.rejoin(streams[self._takes])
+            if not self.incoming.needs_replay:
+                break
+        again = self.outgoing.rejoin(streams[self._sends])
+        self._socket, self._topic, self.state = socket, topic, topic.state
+        self._note(topic.state)
+        for payload in again:
+            await self._slots.acquire()
+            self._push_soon(payload)
+        return self.state
+
+    async def _abandon(self) -> None:
+        """Forget what was under way on another connection: what was not acknowledged is pushed again."""
+        for push in self._pushes:
+            push.cancel()
+        if self._pushes:
+            await asyncio.wait(self._pushes)
+        self._failure = None
+
+    async def _join_again(self, topic: Topic) -> None:
+        async with self._joining:
+            if self._topic is topic:
+                await self._join(self._socket)
+
+    # Sending.
+
+    def _push_soon(self, payload: dict[str, Any]) -> None:
+        push = asyncio.create_task(self._push(self._topic, payload))
+        self._pushes.add(push)
+        push.add_done_callback(self._pushed)
+
+    def _pushed(self, push: asyncio.Task[None]) -> None:
+        self._pushes.discard(push)
+        self._slots.release()
+
+    async def _push(self, topic: Topic, payload: dict[str, Any]) -> None:
+        try:
+            reply = await topic.push(f"{self._sends}_stream", payload)
+            self.outgoing.acknowledge(reply)
+            self._note(reply)
+        except ClientError as error:
+            self._failure = self._failure or error
+
+    async def _mend(self) -> None:
+        """Go on after a failure where joining again is all that it takes; else raise it."""
+        failure = self._failure
+        if failure is None:
+            return
+        if not _is_void(failure):
+            raise failure
+        await self._join_again(self._topic)
+
+    def _is_paid(self, chunk_bytes: int) -> bool:
+        """Whether the server takes one more chunk, as far as that is a question of money."""
+        price = self.price
+        if price is None or self._role == "client":
+            return True
+        sent = self.outgoing.position
+        units = price.units(Position(sent.seq + 1, sent.size + chunk_bytes))
+        return units <= self.paid_up_to + price.credit or self._require_going()
+
+    def _note(self, told: dict[str, Any]) -> None:
+        """Take how far the output is paid; that never goes down."""
+        self.paid_up_to = max(self.paid_up_to, told.get("paid_up_to") or 0)
+
+    # Reading.
+
+    async def _until(self, is_so: Callable[[], bool]) -> None:
+        """Read the topic until something is so. Several may wait at once: who reads, reads for all."""
+        while not is_so():
+            async with self._reading:
+                if is_so():
+                    return
+                topic = self._topic
+                if self.incoming.needs_replay:
+                    await self._join_again(topic)
+                    continue
+                try:
+                    heard = await topic.next_event(self._timeout_s)
+                except TopicEnded as error:
+                    if topic is self._topic:
+                        if not _is_void(error):
+                            raise
+                        await self._join_again(topic)
+                else:
+                    self._hear(*heard)
+
+    def _hear(self, event: str, payload: dict[str, Any]) -> None:
+        if event == f"{self._takes}_stream":
+            self.incoming.hear(payload)
+        elif event == f"{self._sends}_stream":
+            self.outgoing.hear(payload)
+        else:
+            if event == f"{self._takes}_complete":
+                self.incoming.close(payload)
+            elif event == "task_paid":
+                self._note(payload)
+            elif "task" in payload:
+                self.state = payload["task"]
+            self._on_event(event, payload)
+
+    def _has_next(self, found: list[bytes]) -> bool:
+        """Whether there is an answer for who waits for the next chunk; the chunk goes into `found`."""
+        chunk = self.incoming.pop()
+        if chunk is not None:
+            found.append(chunk)
+            return True
+        if self.incoming.is_complete:
+            return True
+        if self.incoming.position.seq >= self.incoming.stored_seq:
+            self._require_going()
+        return False
+
+    def _require_going(self) -> bool:
+        """False, while the task has not ended.
+
+        Raises:
+            StreamBroken: It has.
+        """
+        if self.state["status"] in FINAL:
+            raise StreamBroken(self.state["status"])
+        return False
+
+
+def _is_void(error: ClientError) -> bool:
+    """Whether chunks were relayed and then not stored after all, so that the topic has to be joined again."""
+    return isinstance(error, TopicEnded) and error.reason == RELAY_VOID
