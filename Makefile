@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+WORKERS ?= 2
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -30,9 +31,9 @@ help: ## List the commands
 demo: $(SERVER) ## Watch agents meet, bargain, work, get paid, and fail to cheat (ARGS=--once ends after one deal)
 	@$(BIN)/agrenting demo $(ARGS)
 
-test: $(TOOLS) $(CLIENTS) ## Run the tests; the whole suite also measures coverage (ARGS="tests/crypto -x" runs a part)
+test: $(TOOLS) $(CLIENTS) ## Run the tests, WORKERS at a time; all of them also measure coverage (ARGS="tests/crypto -x" runs a part)
 ifeq ($(strip $(ARGS)),)
-	$(BIN)/python -m pytest --cov
+	$(BIN)/python -m pytest --cov -n $(WORKERS) --dist worksteal
 	$(BIN)/coverage report --include='channels/*,crypto/*' --fail-under=100
 else
 	$(BIN)/python -m pytest $(ARGS)

@@ -75,9 +75,14 @@ class Batch(Unit):
 
     __slots__ = ("entries", "is_open")
 
-    def __init__(self, run: Callable[[WriterTx], Any], settled: Callable[[Any, Exception | None], None]) -> None:
+    def __init__(
+        self,
+        entries: list[Entry],
+        run: Callable[[WriterTx], Any],
+        settled: Callable[[Any, Exception | None], None],
+    ) -> None:
         super().__init__(run, settled)
-        self.entries: list[Entry] = []
+        self.entries = entries
         self.is_open = True
 
     def taken(self) -> None:
@@ -122,8 +127,7 @@ class Lanes:
         if batch is not None and batch.is_open and len(batch.entries) < BATCH_MAX:
             batch.entries.append(entry)
             return
-        batch = lane.batch = self._new_batch(lane)
-        batch.entries.append(entry)
+        batch = lane.batch = self._new_batch(lane, entry)
         self._submit(batch)
 
     def passing(self, topic: str, settled: Settled) -> Settled:
@@ -187,24 +191,25 @@ class Lanes:
         for entry in lane.entries:
             self._relay(lane, entry)
 
-    def _new_batch(self, lane: Lane) -> Batch:
+    def _new_batch(self, lane: Lane, first: Entry) -> Batch:
+        entries = [first]  # The closures hold these alone: with the batch, they were a cycle that holds every chunk.
+
         def run(tx: WriterTx) -> Together:
-            return self._decide(tx, [entry.command for entry in batch.entries])
+            return self._decide(tx, [entry.command for entry in entries])
 
         def settled(together: Together | None, error: Exception | None) -> None:
-            self._settle(lane, batch, together, error)
+            self._settle(lane, entries, together, error)
 
-        batch = Batch(run, settled)
-        return batch
+        return Batch(entries, run, settled)
 
-    def _settle(self, lane: Lane, batch: Batch, together: Together | None, error: Exception | None) -> None:
+    def _settle(self, lane: Lane, entries: list[Entry], together: Together | None, error: Exception | None) -> None:
         """Tell what is durable, in order, and take back what is not."""
-        outcomes: list[Outcome] = [(None, error)] * len(batch.entries) if together is None else together.outcomes
-        if lane.batch is batch:
+        outcomes: list[Outcome] = [(None, error)] * len(entries) if together is None else together.outcomes
+        if lane.batch is not None and lane.batch.entries is entries:
             lane.batch = None
         is_as_foreseen = together is not None
         taken_back: dict[str | None, Command] = {}
-        for entry, (done, refusal) in zip(batch.entries, outcomes, strict=True):
+        for entry, (done, refusal) in zip(entries, outcomes, strict=True):
             lane.entries.popleft()
             command = entry.command
             if done is None and entry.is_relayed:

@@ -68,7 +68,7 @@ class StreamRewritten(ClientError):
 
     def __init__(self, *, seq: int, size: int) -> None:
         super().__init__(
-            f"the stream was rewritten from chunk {seq} on: keep its first {size} bytes, the rest comes anew"
+            f"the stream was rewritten from chunk {seq} on: its first {size} bytes stay, the rest comes anew"
         )
         self.seq = seq
         self.size = size

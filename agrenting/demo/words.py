@@ -1,29 +1,22 @@
 """What the demo's provider does: it translates English into German, word by word, from a small dictionary.
 
-The text is chosen so that its words, one by one, make good German.
+The text was written for this demo, under the licence of the rest, so that its words, one by one, make good German.
 """
 
 import re
+from importlib.resources import files
 from typing import Final
 
-TEXT: Final = (
-    "Good morning! My agent is new here, and your agent knows German.\n",
-    "We trade with signed offers, and nobody can cheat.\n",
-    "Our price is fair, and your money waits.\n",
-    "Each word counts: water, bread, coffee, house and garden.\n",
-    "Everyone keeps proofs and says goodbye.\n",
-)
+
+def _read(name: str) -> str:
+    return files(__package__).joinpath(name).read_text("utf-8")
+
+
+TEXT: Final = tuple(_read("text.txt").splitlines(keepends=True))
 """The text that the client sends, a line a chunk."""
 
-GERMAN: Final = {
-    "agent": "Agent", "and": "und", "bread": "Brot", "can": "kann", "cheat": "betrügen", "coffee": "Kaffee",
-    "counts": "zählt", "each": "jedes", "everyone": "jeder", "fair": "fair", "garden": "Garten", "german": "Deutsch",
-    "good": "guten", "goodbye": "tschüss", "here": "hier", "house": "Haus", "is": "ist", "keeps": "behält",
-    "knows": "kann", "money": "Geld", "morning": "Morgen", "my": "mein", "new": "neu", "nobody": "niemand",
-    "offers": "Angeboten", "our": "unser", "price": "Preis", "proofs": "Beweise", "says": "sagt",
-    "signed": "unterschriebenen", "trade": "handeln", "waits": "wartet", "water": "Wasser", "we": "wir",
-    "with": "mit", "word": "Wort", "your": "dein",
-}  # fmt: skip
+GERMAN: Final = dict(line.split("\t") for line in _read("german.tsv").splitlines())
+"""The dictionary: German by English, all in lower case there."""
 
 _WORD: Final = re.compile(r"[A-Za-z]+")
 

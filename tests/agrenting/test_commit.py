@@ -16,6 +16,8 @@ from agrenting.db.database import Database, open_writer
 from agrenting.db.migrate import migrate
 from agrenting.db.transaction import ReaderTx, StaleState, WriterTx
 from channels.errors import Conflict, Invalid
+from channels.handlers import StoreChunk
+from channels.task_state import StreamState
 from crypto import StreamChecksum
 
 INSERT = "INSERT INTO market (name, value) VALUES (:name, 'x')"
@@ -233,7 +235,7 @@ async def test_running_checksums_are_right_after_refusals_and_failed_commits(des
 
     def append(seq: int, chunk: bytes, then: Exception | None = None) -> Any:
         def run(tx: WriterTx) -> None:
-            streams.append(tx, task_id="t", direction="output", seq=seq, chunk=chunk)
+            streams.append(tx, StoreChunk("t", "output", seq, chunk, "utf8", (seq, (chunk,))))
             if then is not None:
                 raise then
 
@@ -249,13 +251,14 @@ async def test_running_checksums_are_right_after_refusals_and_failed_commits(des
     desk.connection.failing = set()
     await desk.commits.write(append(2, b"three"))
 
-    kept = await desk.commits.write(lambda tx: streams.running_checksum(tx, "t", "output").hexdigest())
+    whole = StreamState(next_seq=3)
+    kept = await desk.commits.write(lambda tx: streams.StoredStreams(tx, "t").checksum("output", whole).hexdigest())
     expected = StreamChecksum()
     for chunk in (b"one", b"two", b"three"):
         expected.update(chunk)
     assert kept == expected.hexdigest()
-    stored = await desk.commits.write(lambda tx: streams.chunks(tx, task_id="t", direction="output", first=0, limit=9))
-    assert stored == [(0, b"one"), (1, b"two"), (2, b"three")]
+    stored = await desk.commits.write(lambda tx: list(streams.read(tx, task_id="t", direction="output", first=0)))
+    assert [(one.seq, one.data) for one in stored] == [(0, b"one"), (1, b"two"), (2, b"three")]
 
 
 async def test_another_process_that_holds_the_lock_only_delays(desk: Desk) -> None:

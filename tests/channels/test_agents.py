@@ -63,6 +63,17 @@ class TestReputation:
 
         assert _with(tasks_completed=completed, tasks_failed=failed).reputation_centi == expected
 
+    @pytest.mark.parametrize(
+        ("completed", "failed", "delta", "centi"),
+        [(0, 0, 10, 360), (1, 0, -15, 360), (0, 0, -351, 0), (10_000, 0, 10, 500), (0, 10_000, -15, 0)],
+    )
+    def test_what_operators_decide_adds_to_it_within_its_bounds(
+        self, completed: int, failed: int, delta: int, centi: int
+    ) -> None:
+        agent = _with(tasks_completed=completed, tasks_failed=failed, dispute_delta_centi=delta)
+
+        assert agent.reputation_centi == centi
+
     def test_the_success_rate_is_unknown_before_the_first_counted_task(self) -> None:
         assert _with().success_rate is None
         assert _with(tasks_completed=3, tasks_failed=1).success_rate == 0.75

@@ -6,13 +6,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from channels.ending import BANNED, CONTACT_REVOKED, cancel_negotiation, cancel_task
+from channels.ending import BANNED, CONTACT_REVOKED, ban_task, cancel_negotiation, cancel_task
 from channels.handlers import Broadcast, Context, Timer
 from channels.identity import Identity
 from channels.ledger import available, escrow
 from channels.negotiation import NegotiationSession
 from channels.negotiation import Phase as NegotiationPhase
-from channels.task_state import Escrow, Task
+from channels.task_state import Escrow, StreamState, Task
 from channels.task_state import Phase as TaskPhase
 from tests.channels.roles import MARKET, NOW
 
@@ -114,6 +114,63 @@ def test_it_counts_for_nobodys_reputation(reason: str) -> None:
     decision = cancel_task(work(TaskPhase.IN_PROGRESS), CONTEXT, reason=reason)
 
     assert not [change for change in decision.changes if type(change).__name__ == "Outcome"]
+
+
+DELIVERED = StreamState(next_seq=1, size=1, is_complete=True)
+BOTH = pytest.mark.parametrize("agent_id", ["alice", "bob"])
+
+
+@BOTH
+@pytest.mark.parametrize("status", [TaskPhase.PENDING, TaskPhase.IN_PROGRESS])
+@pytest.mark.parametrize(
+    "output", [StreamState(), StreamState(next_seq=1, size=1), StreamState(is_complete=True)], ids=repr
+)
+def test_a_ban_cancels_what_is_not_delivered(status: TaskPhase, output: StreamState, agent_id: str) -> None:
+    task = msgspec.structs.replace(work(status), output_stream=output)
+
+    assert ban_task(task, CONTEXT, agent_id=agent_id) == cancel_task(task, CONTEXT, reason=BANNED)
+
+
+@BOTH
+def test_a_ban_cancels_what_no_money_is_held_for(agent_id: str) -> None:
+    task = msgspec.structs.replace(work(TaskPhase.IN_PROGRESS, price=0), output_stream=DELIVERED)
+
+    assert ban_task(task, CONTEXT, agent_id=agent_id).state.status == "cancelled"
+
+
+@BOTH
+def test_a_ban_disputes_what_is_delivered(agent_id: str) -> None:
+    task = msgspec.structs.replace(work(TaskPhase.IN_PROGRESS), output_stream=DELIVERED)
+
+    decision = ban_task(task, CONTEXT, agent_id=agent_id)
+
+    after: Task = decision.state
+    assert after.dispute is not None
+    assert (after.status, after.escrow_status, after.ended_at) == ("disputed", "held", None)
+    assert (after.dispute.opened_by, after.dispute.reason) == (None, BANNED)
+    assert [timer.kind for timer in decision.changes if isinstance(timer, Timer) and timer.due_at] == ["task_decision"]
+    (told,) = decision.broadcasts
+    assert isinstance(told, Broadcast)
+    assert told.event == "task_disputed"
+
+
+@pytest.mark.parametrize(("agent_id", "is_disputed"), [("alice", False), ("bob", True)])
+def test_of_what_is_completed_and_held_only_the_providers_ban_disputes_it(agent_id: str, *, is_disputed: bool) -> None:
+    decision = ban_task(work(TaskPhase.COMPLETED), CONTEXT, agent_id=agent_id)
+
+    assert (decision.state is not None) is is_disputed
+
+
+@BOTH
+@pytest.mark.parametrize("status", [TaskPhase.COMPLETED, TaskPhase.FAILED, TaskPhase.CANCELLED, TaskPhase.DISPUTED])
+def test_a_ban_leaves_what_is_over_or_disputed(status: TaskPhase, agent_id: str) -> None:
+    task = work(status)
+    if status is not TaskPhase.DISPUTED:
+        task = msgspec.structs.replace(task, escrow_status=Escrow.RELEASED)
+
+    decision = ban_task(task, CONTEXT, agent_id=agent_id)
+
+    assert (decision.state, decision.changes, decision.broadcasts) == (None, (), ())
 
 
 ENDED: list[tuple[Callable[..., Any], msgspec.Struct]] = [

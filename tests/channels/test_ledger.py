@@ -18,6 +18,7 @@ from channels.ledger import (
     payout,
     refund,
     release,
+    split,
     unlock,
 )
 
@@ -105,6 +106,30 @@ def test_a_refund_gives_the_whole_price_back() -> None:
 
     assert (entry.kind, entry.task_id) == ("refund", TASK)
     assert sums(entry) == {escrow(TASK): -1_000, available(ALICE): 1_000}
+
+
+@pytest.mark.parametrize(
+    ("to_client", "to_provider", "fee", "moved"),
+    [
+        (333, 667, 33, {available(ALICE): 333, available(BOB): 634, FEES: 33}),
+        (0, 1_000, 50, {available(BOB): 950, FEES: 50}),
+        (999, 1, 0, {available(ALICE): 999, available(BOB): 1}),
+        (999, 1, 1, {available(ALICE): 999, FEES: 1}),
+    ],
+)
+def test_a_split_divides_the_whole_price(to_client: int, to_provider: int, fee: int, moved: dict[str, int]) -> None:
+    (entry,) = split(
+        task_id=TASK,
+        client_agent_id=ALICE,
+        to_client=to_client,
+        provider_agent_id=BOB,
+        to_provider=to_provider,
+        fee=fee,
+    )
+
+    assert (entry.kind, entry.task_id) == ("split", TASK)
+    assert sums(entry) == {escrow(TASK): -1_000, **moved}
+    assert len(entry.postings) == len(moved) + 1
 
 
 def test_what_is_free_moves_nothing() -> None:

@@ -232,6 +232,22 @@ class TestWhatItCuts:
         assert world.task(task_id).status == "completed"
         world.require_balance()
 
+    def test_what_is_paid_as_it_streams_ends_though_it_has_begun(self, world: World, end: Any) -> None:
+        world.deposit(ALICE, 1)
+        channel_id = world.open_channel(ALICE, counterparty_agent_id=BOB.id, deposit=1)["id"]
+        world.rest(BOB, f"payment:{channel_id}", "accept")
+        price = {"amount": PRICE, "per": "chunk"}
+        begun, waiting = (
+            hired(world, provider=BOB, client=ALICE, stream_price=price, channel_id=channel_id) for _ in range(2)
+        )
+        world.push(BOB, f"task:{begun}", "output_stream", {"chunk": "hello ", "seq": 0})
+
+        end(world)
+
+        for task_id in (begun, waiting):
+            assert (world.task(task_id).status, world.task(task_id).reason) == ("cancelled", "contact_revoked")
+        world.require_balance()
+
     def test_what_has_ended_before_stays_as_it_ended(self, world: World, end: Any) -> None:
         session_id, task_id = bargaining(world), _hire(world)
         world.push(BOB, f"negotiation:{session_id}", "reject", {"reason": "no"})

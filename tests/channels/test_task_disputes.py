@@ -298,9 +298,7 @@ class TestTheOperator:
             assert [(heard.event, heard.payload) for heard in listener.heard] == [("task_settled", {"task": answer})]
         assert money(world, task_id) == (PURSE, 0, 0, 0)
         assert world.entries[-1].kind == "refund"
-        assert world.outcomes[-1] == counted(
-            task_id, is_completed=False, delta_centi=-15, is_correction=was_completed
-        )
+        assert world.outcomes[-1] == counted(task_id, is_completed=False, delta_centi=-15, is_correction=was_completed)
 
     @pytest.mark.parametrize("was_completed", [False, True])
     def test_for_the_provider(self, world: World, *, was_completed: bool) -> None:

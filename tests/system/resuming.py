@@ -98,7 +98,7 @@ class Cut(NamedTuple):
 
     Args:
         kind: `client`: its connection. `provider`: its connection. `crash`: the whole provider, which is left with
-            its checkpoint. `server`: killed with SIGKILL, and started again. `none`: nothing.
+            its checkpoint. `both`: the connections of the two. `server`: killed with SIGKILL, and started again. `none`: nothing.
     """
 
     kind: str
@@ -500,8 +500,9 @@ class Run:
         """Cut, if it is time."""
         if self.is_cut or len(self.known) < self.cut.index:
             return
-        party = {"client": self.client, "provider": self.provider, "crash": self.provider}.get(self.cut.kind)
-        if party is not None and party.link is None:
+        client, provider = self.client, self.provider
+        parties = {"client": [client], "provider": [provider], "crash": [provider], "both": [client, provider]}
+        if any(party.link is None for party in parties.get(self.cut.kind, [])):
             return  # Not there yet.
         self.is_cut = True
         match self.cut.kind:
@@ -511,6 +512,9 @@ class Run:
                 self.provider.cut()
             case "crash":
                 self.provider.crash()
+            case "both":
+                self.client.cut()
+                self.provider.cut()
             case "server":
                 self.ground.kill()
             case _:

@@ -8,9 +8,11 @@ server's `next_seq` it drops when it comes again.
 import asyncio
 import base64
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
@@ -341,28 +343,6 @@ async def open_task(buyer: Client, provider: AgentAccount, **fields: Any) -> dic
     return task
 
 
-async def send_all(
-    sender: Client, task: dict[str, Any], direction: str, chunks: list[bytes], *, first: int = 0, window: int = 64
-) -> list[dict[str, Any]]:
-    """Send text chunks with so many in flight, as fast as they are taken; the replies, in order."""
-    topic, slots = f"task:{task['task_id']}", asyncio.Semaphore(window)
-
-    async def send(seq: int, chunk: bytes) -> dict[str, Any]:
-        try:
-            reply: dict[str, Any] = await sender.push(
-                topic, f"{direction}_stream", {"seq": seq, "chunk": chunk.decode()}
-            )
-            return reply
-        finally:
-            slots.release()
-
-    sending = []
-    for seq, chunk in enumerate(chunks, first):
-        await slots.acquire()
-        sending.append(asyncio.create_task(send(seq, chunk)))
-    return await asyncio.gather(*sending)
-
-
 def words(count: int, size: int = 0) -> list[bytes]:
     """So many chunks of text, each other than the rest, of at least so many bytes."""
     return [f"{number} ".encode().ljust(size, b".") for number in range(count)]
@@ -374,3 +354,93 @@ def rss_bytes(market: MarketProcess) -> int:
     with open(f"/proc/{market.process.pid}/status", encoding="utf-8") as status:  # noqa: PTH123 - it is no file.
         return next(int(line.split()[1]) * 1_024 for line in status if line.startswith("RssAnon"))
 
+
+
+async def narrow(market: MarketProcess) -> socket.socket:
+    """A connection to the server whose receive buffer is small, so that not reading is felt soon: for `sock=`."""
+    one = socket.socket()
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    one.setblocking(False)  # noqa: FBT003 - it is the socket's own method.
+    parts = urlsplit(market.url)
+    await asyncio.get_running_loop().sock_connect(one, (parts.hostname, parts.port))
+    return one
+
+
+class Hall(NamedTuple):
+    """A server, Alice's client and Bob's provider."""
+
+    market: MarketProcess
+    alice: AgentAccount
+    bob: AgentAccount
+
+    @asynccontextmanager
+    async def task(self, **fields: Any) -> AsyncIterator["OpenTask"]:
+        """A task, and a socket of each that has joined it."""
+        async with self.market.client(self.alice.api_key) as alice, self.market.client(self.bob.api_key) as bob:
+            await alice.join("agents:discovery")
+            task = await open_task(alice, self.bob, **fields)
+            one = OpenTask(self, task, alice, bob)
+            await alice.join(one.topic)
+            await bob.join(one.topic)
+            yield one
+
+
+class OpenTask(NamedTuple):
+    """A task that both have joined."""
+
+    hall: Hall
+    fields: dict[str, Any]
+    alice: Client
+    bob: Client
+
+    @property
+    def id(self) -> str:
+        """The task's."""
+        task_id: str = self.fields["task_id"]
+        return task_id
+
+    @property
+    def topic(self) -> str:
+        """The task's."""
+        return f"task:{self.id}"
+
+    def ear(self, account: AgentAccount, **options: Any) -> Any:
+        """Another socket of one of the two, which listens."""
+        return listening(self.hall.market, account, self.fields, **options)
+
+    def read(self) -> dict[str, Any]:
+        """The task as the server has it."""
+        with self.hall.market.rest(self.hall.alice.api_key) as rest:
+            answer = rest.get(f"/api/v1/tasks/{self.id}")
+            assert answer.is_success, answer.text
+            task: dict[str, Any] = answer.json()["data"]
+            return task
+
+    async def send(
+        self, direction: str, chunks: list[bytes], *, first: int = 0, window: int = 64
+    ) -> list[dict[str, Any]]:
+        """Send text chunks with so many in flight, as fast as they are taken; the replies, in order."""
+        sender, slots = self.alice if direction == "input" else self.bob, asyncio.Semaphore(window)
+
+        async def send(seq: int, chunk: bytes) -> dict[str, Any]:
+            try:
+                payload = {"seq": seq, "chunk": chunk.decode()}
+                reply: dict[str, Any] = await sender.push(self.topic, f"{direction}_stream", payload)
+                return reply
+            finally:
+                slots.release()
+
+        sending = []
+        for seq, chunk in enumerate(chunks, first):
+            await slots.acquire()
+            sending.append(asyncio.create_task(send(seq, chunk)))
+        return await asyncio.gather(*sending)
+
+    async def send_binary(self, sender: Client, event: str, payload: bytes, ref: str = "binary") -> Any:
+        """Push a binary frame; the response, or Refused."""
+        frame = encode_binary(sender.join_refs[self.topic], ref, self.topic, event, payload)
+        await sender.socket.send(frame)
+        reply = await sender.expect("phx_reply", self.topic)
+        if reply["status"] != "ok":
+            raise Refused(reply["response"])
+        return reply["response"]

@@ -244,9 +244,7 @@ class TestDeciding:
         assert await olga.get(f"/admin{path}") == await alice.get(path)
         query = {"direction": "output", "limit": "1"}
         first = await olga.page(f"/admin{path}/chunks", params=query)
-        last = await olga.page(
-            f"/admin{path}/chunks", params={**query, "from": first["metadata"]["next_cursor"]}
-        )
+        last = await olga.page(f"/admin{path}/chunks", params={**query, "from": first["metadata"]["next_cursor"]})
         shown = [(chunk["seq"], base64.b64decode(chunk["chunk"])) for chunk in first["data"] + last["data"]]
         assert shown == [(0, b"hallo"), (2, b"!")]
         assert last["metadata"]["has_more"] is False
@@ -345,7 +343,7 @@ class TestStreamPrice:
             await bob.post(f"{begun}/progress", {"percent": 1})
         handle = (await bob.get("/agent/me"))["handle"]
 
-        await alice.post("/agent/blocks", {"handle": handle})
+        await alice.post("/agent/contacts/blocks", {"handle": handle})
 
         assert [(await alice.get(one))["status"] for one in (path, held)] == ["cancelled", "in_progress"]
         assert await doctor(market) == []
