@@ -154,8 +154,7 @@ class Engine:
                 self._publish(done.broadcasts, command.sender.agent_id, command.socket)
             settled(done, error)
 
-        settled = self.lanes.passing(command.topic, settled)
-        self.database.commits.submit(Unit(run, told))
+        self.database.commits.submit(Unit(run, self.lanes.passing(command.topic, told)))
 
     def decide(self, tx: WriterTx, command: Command) -> Done:
         """Inside a writing transaction: load, decide, save. For a unit that does more beside it, such as REST's."""
@@ -220,13 +219,18 @@ class Engine:
         return await self.database.read(question)
 
     async def change(
-        self, change: Callable[[WriterTx], tuple[T, tuple[Told, ...]]], *, sender_id: str | None = None
+        self,
+        change: Callable[[WriterTx], tuple[T, tuple[Told, ...]]],
+        *,
+        sender_id: str | None = None,
+        topic: str = "",
     ) -> T:
         """Run a change that is more than one command; publish its broadcasts once it is durable, in order.
 
         Args:
             change: Answers its result and what is to be told.
             sender_id: The agent that is told nothing of what only the others are told.
+            topic: The one that it decides on, of which nothing is relayed ahead meanwhile; empty where there is none.
 
         Raises:
             Refusal: What `change` refused.
@@ -245,7 +249,7 @@ class Engine:
             else:
                 future.set_result(outcome[0])
 
-        self.database.commits.submit(Unit(change, settled))
+        self.database.commits.submit(Unit(change, self.lanes.passing(topic, settled)))
         return await future
 
 

@@ -15,18 +15,20 @@ is taken back: whoever got it is made to join again.
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 
 from agrenting.db.commit import Unit
 from agrenting.db.transaction import WriterTx
-from agrenting.deciding import Command, Done, Outcome, Settled, Together
+from agrenting.deciding import Command, Outcome, Settled, Together
 from channels.errors import Refusal
 from channels.handlers import Context, Told, Unsaid
 from channels.identity import Identity
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 LANES_MAX: Final = 1_024
 BATCH_MAX: Final = 256
@@ -130,7 +132,9 @@ class Lanes:
         batch = lane.batch = self._new_batch(lane, entry)
         self._submit(batch)
 
-    def passing(self, topic: str, settled: Settled) -> Settled:
+    def passing(
+        self, topic: str, settled: Callable[[T, Exception | None], None]
+    ) -> Callable[[T, Exception | None], None]:
         """An event that is no stream's is submitted: until it is settled, nothing of its topic is relayed ahead."""
         lane = self._lanes.get(topic)
         if lane is None:
@@ -138,10 +142,12 @@ class Lanes:
         lane.others += 1
         lane.batch = None  # What comes after it is decided after it.
 
-        def passed(done: Done | None, error: Exception | None) -> None:
+        def passed(outcome: T, error: Exception | None) -> None:
             lane.others -= 1
-            settled(done, error)
-            self._catch_up(lane)
+            try:
+                settled(outcome, error)
+            finally:
+                self._catch_up(lane)
 
         return passed
 

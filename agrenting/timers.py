@@ -70,7 +70,7 @@ class Timers:
 
     async def _run(self, topic: str, kind: str) -> None:
         try:
-            await self._engine.change(lambda tx: (None, self._decide(tx, topic, kind)))
+            await self._engine.change(lambda tx: (None, self._decide(tx, topic, kind)), topic=topic)
         except Exception:
             log.exception("timer_failed", topic=topic, timer=kind)
             await self._engine.change(lambda tx: (None, self._put_off(tx, topic, kind)))

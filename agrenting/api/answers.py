@@ -12,6 +12,7 @@ from msgspec import UNSET, UnsetType
 from agrenting.db.people import ApiKey, User
 from channels.agents import Agent, AgentStatus, Capability, PricingModel
 from channels.negotiation import NegotiationSession
+from channels.streams import Checkpoint
 from channels.task_state import NOT_TOLD, Task
 from channels.task_state import Phase as TaskPhase
 from crypto import did_from_public_key, parse_public_key
@@ -226,9 +227,14 @@ TaskAnswer = msgspec.defstruct(
         ("signing_domain", str),
         ("currency", str),
         ("exponent", int),
+        ("checkpoint", Checkpoint | UnsetType | None, UNSET),
         ("duplicate", Duplicate, UNSET),
     ],
-    namespace={"__doc__": "A task, whole. `net` is what the provider gets of the price, less the fee."},
+    namespace={
+        "__doc__": "A task, whole. `net` is what the provider gets of the price, less the fee. `units` of the output"
+        " are stored and `paid_up_to` are paid, where it is paid as it streams. `checkpoint` is there only where its"
+        " provider reads it."
+    },
     kw_only=True,
 )
 

@@ -141,13 +141,14 @@ class Call:
             done = engine.decide(tx, command)
             return Outcome(answer=done.decision.reply, broadcasts=done.broadcasts)
 
-        return await self.change(run)
+        return await self.change(run, topic=topic)
 
-    async def change(self, run: Callable[[WriterTx], Outcome]) -> Any:
+    async def change(self, run: Callable[[WriterTx], Outcome], *, topic: str = "") -> Any:
         """Run a change, once per idempotency key; its answer.
 
         Args:
             run: Decides and saves inside the transaction. It may run twice, where somebody else was faster.
+            topic: The one that is decided on, if there is one.
 
         Raises:
             Refusal: What `run` refused; `idempotency_mismatch`.
@@ -164,7 +165,7 @@ class Call:
             self._keep(tx, outcome.answer, now)
             return outcome, outcome.broadcasts
 
-        outcome = await self.server.engine.change(unit, sender_id=self.caller.agent_id)
+        outcome = await self.server.engine.change(unit, sender_id=self.caller.agent_id, topic=topic)
         if isinstance(outcome, Replay):
             return outcome
         self._follow(outcome)

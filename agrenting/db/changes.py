@@ -28,6 +28,7 @@ from channels.handlers import (
     Told,
 )
 from channels.ledger import Entry
+from channels.task_state import RETENTION
 
 
 def carry_out(tx: WriterTx, decision: Decision, context: Context, *, store: str, state_id: str) -> tuple[Told, ...]:
@@ -88,7 +89,7 @@ def _carry_out(tx: WriterTx, change: Any, context: Context) -> Broadcast | None:
         case Save():
             states.save(tx, change.store, change.id, change.state)
         case StoreChunk() | StoreCheckpoint() | DropStreams() | NoteStep():
-            _record(tx, change)
+            _record(tx, change, now=now)
         case NotePresence():
             agents.set_presence(tx, change.agent_id, change.presence)
         case Outcome():
@@ -98,7 +99,7 @@ def _carry_out(tx: WriterTx, change: Any, context: Context) -> Broadcast | None:
     return None
 
 
-def _record(tx: WriterTx, change: StoreChunk | StoreCheckpoint | DropStreams | NoteStep) -> None:
+def _record(tx: WriterTx, change: StoreChunk | StoreCheckpoint | DropStreams | NoteStep, *, now: datetime) -> None:
     """What stands beside a state: streams, and the histories of payment channels."""
     match change:
         case StoreChunk():
@@ -106,7 +107,8 @@ def _record(tx: WriterTx, change: StoreChunk | StoreCheckpoint | DropStreams | N
         case StoreCheckpoint():
             streams.keep_checkpoint(tx, change)
         case DropStreams():
-            streams.drop(tx, change.task_id)
+            if not streams.drop(tx, change.task_id):
+                set_timer(tx, Timer(RETENTION, f"task:{change.task_id}", now))  # The rest goes at once, too.
         case NoteStep():
             channel_steps.append(tx, change.channel_id, change.step)
 

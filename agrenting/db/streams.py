@@ -18,6 +18,9 @@ from crypto import StreamChecksum
 
 CHECKSUMS_MAX: Final = 4_096
 ROWS_AT_ONCE: Final = 512
+DROPPED_ROWS: Final = 4_096
+DROPPED_BYTES: Final = 4_194_304
+"""What is deleted of a stream in one transaction at most."""
 
 Checksums = OrderedDict[tuple[str, str], StreamChecksum]
 
@@ -110,11 +113,24 @@ def keep_checkpoint(tx: WriterTx, change: StoreCheckpoint) -> None:
     )
 
 
-def drop(tx: WriterTx, task_id: str) -> None:
-    """Delete a task's chunks and its checkpoint: nobody asks for them any more."""
-    tx.run("DELETE FROM chunks WHERE task_id = :task_id", task_id=task_id)
+def drop(tx: WriterTx, task_id: str) -> bool:
+    """Delete a task's checkpoint and some of its chunks, which nobody asks for any more; whether all are gone.
+
+    A long stream goes in parts, so that everybody else's changes need not wait for it.
+    """
     tx.run("DELETE FROM checkpoints WHERE task_id = :task_id", task_id=task_id)
     forget(tx, task_id=task_id)
+    for direction in ("input", "output"):
+        first, last = _page(tx, task_id, direction, first=0, rows_max=DROPPED_ROWS, bytes_max=DROPPED_BYTES)
+        if last >= first:
+            tx.run(
+                "DELETE FROM chunks WHERE task_id = :task_id AND direction = :direction AND seq <= :last",
+                task_id=task_id,
+                direction=direction,
+                last=last,
+            )
+            return False
+    return True
 
 
 def forget(tx: WriterTx, *, task_id: str) -> None:
@@ -125,20 +141,7 @@ def forget(tx: WriterTx, *, task_id: str) -> None:
 
 def page(tx: Tx, *, task_id: str, direction: str, first: int, rows_max: int, bytes_max: int) -> list[StoredChunk]:
     """Stored chunks from seq `first` on, in order: at least one, if there is one, and not more than these bounds."""
-    sizes = tx.all(
-        "SELECT seq, length(chunk) FROM chunks WHERE task_id = :task_id AND direction = :direction AND seq >= :first"
-        " ORDER BY seq LIMIT :limit",
-        task_id=task_id,
-        direction=direction,
-        first=first,
-        limit=rows_max,
-    )
-    last, left = first - 1, bytes_max
-    for seq, size in sizes:
-        left -= size
-        if left < 0 and last >= first:
-            break
-        last = seq
+    first, last = _page(tx, task_id, direction, first=first, rows_max=rows_max, bytes_max=bytes_max)
     rows = tx.all(
         "SELECT seq, chunk, encoding FROM chunks WHERE task_id = :task_id AND direction = :direction"
         " AND seq BETWEEN :first AND :last ORDER BY seq",
@@ -148,6 +151,24 @@ def page(tx: Tx, *, task_id: str, direction: str, first: int, rows_max: int, byt
         last=last,
     )
     return [StoredChunk(*row) for row in rows]
+
+
+def _page(tx: Tx, task_id: str, direction: str, *, first: int, rows_max: int, bytes_max: int) -> tuple[int, int]:
+    """The first and the last seq of a page; the last is below the first where there is no chunk."""
+    last, left = first - 1, bytes_max
+    for seq, size in tx.all(
+        "SELECT seq, length(chunk) FROM chunks WHERE task_id = :task_id AND direction = :direction AND seq >= :first"
+        " ORDER BY seq LIMIT :limit",
+        task_id=task_id,
+        direction=direction,
+        first=first,
+        limit=rows_max,
+    ):
+        left -= size
+        if left < 0 and last >= first:
+            break
+        last = seq
+    return first, last
 
 
 def read(tx: Tx, *, task_id: str, direction: str, first: int, bytes_at_once: int = 1_048_576) -> Iterator[StoredChunk]:

@@ -35,7 +35,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         owner: The handle of its owner.
         admits_up_to: What an offer or a task of whoever asks for contact may cost, in minor units; None: its owner
             answers.
-        look_up_price: What a word costs that is looked up, in minor units.
+        look_up_price: What a word costs that is looked up by itself, in minor units.
+        word_price: What a word costs in a stream of them, in minor units.
         receipts: The folder where it keeps its receipts.
         verbose: Tell every frame.
         once: One deal only.
@@ -52,6 +53,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     owner: str
     admits_up_to: int | None
     look_up_price: int
+    word_price: int
     receipts: str
     verbose: bool
     once: bool
@@ -75,10 +77,18 @@ class Deal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """What proves something offline, in files; `of`: the id of what it proves."""
+    """What proves something offline, in files.
+
+    Args:
+        of: The id of what it proves.
+        paths: The proofs.
+        input, output: What a task's client sent and got, which its receipt is held against; None where it is not kept.
+    """
 
     of: str
     paths: tuple[str, ...]
+    input: str | None = None
+    output: str | None = None
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -147,17 +157,46 @@ class Agent:
         """An amount of minor units for people."""
         return major(amount, currency=self.configuration.currency, exponent=self.configuration.exponent)
 
+    def connect(self) -> PhoenixSocket:
+        """One more socket, for a stream that may be cut without taking the rest along."""
+        return connection(self.configuration)
+
+    def file(self, of: str, suffix: str) -> Path:
+        """Where it keeps what belongs to something."""
+        return Path(self.configuration.receipts) / f"{self.configuration.role}-{of}.{suffix}"
+
     async def keep_receipt(self, session_id: str) -> None:
         """Fetch an agreement's receipt and keep it as a file."""
-        receipt = await self.rest.get(f"/negotiations/{session_id}/receipt")
-        path = Path(self.configuration.receipts) / f"{self.configuration.role}-{session_id}.json"
-        path.write_bytes(msgspec.json.encode(receipt))
+        path = await self._keep(session_id, f"/negotiations/{session_id}/receipt")
         tell(
             Told(
                 step="keeps its receipt of the agreement, signed by both agents and the platform",
-                receipt=Receipt(of=session_id, paths=(str(path),)),
+                receipt=Receipt(of=session_id, paths=(path,)),
             )
         )
+
+    async def keep_task(self, task_id: str, *, sent: bytes | None = None, got: bytes | None = None) -> None:
+        """Fetch a task's receipt and keep it as a file, with the input and the output beside it where they are given.
+
+        Args:
+            task_id: The task's; its price is not held any more.
+            sent: The input.
+            got: The output.
+        """
+        files: dict[str, str] = {}
+        for name, content in (("input", sent), ("output", got)):
+            if content is not None:
+                path = self.file(task_id, name)
+                path.write_bytes(content)
+                files[name] = str(path)
+        receipt = Receipt(of=task_id, paths=(await self._keep(task_id, f"/tasks/{task_id}/receipt"),), **files)
+        beside = ", and the files of input and output" if files else ""
+        tell(Told(step=f"keeps its receipt of the task, signed by the platform{beside}", receipt=receipt))
+
+    async def _keep(self, of: str, route: str) -> str:
+        path = self.file(of, "json")
+        path.write_bytes(msgspec.json.encode(await self.rest.get(route)))
+        return str(path)
 
 
 def main(work: Callable[[Agent], Awaitable[None]]) -> int:
@@ -166,17 +205,24 @@ def main(work: Callable[[Agent], Awaitable[None]]) -> int:
     return asyncio.run(_run(configuration, work))
 
 
-async def _run(configuration: Configuration, work: Callable[[Agent], Awaitable[None]]) -> int:
+def connection(configuration: Configuration) -> PhoenixSocket:
+    """A socket of the agent, not opened yet."""
+
     def on_frame(direction: str, frame: Any) -> None:
         tell(Told(direction=direction, frame=msgspec.json.encode(frame).decode()))
 
+    return PhoenixSocket(
+        configuration.url, configuration.api_key, on_frame=on_frame if configuration.verbose else None
+    )
+
+
+async def _run(configuration: Configuration, work: Callable[[Agent], Awaitable[None]]) -> int:
     signer = Signer(parse_secret_key(configuration.secret_key), configuration.signing_domain)
-    url, key = configuration.url, configuration.api_key
     failures: list[str] = []
     try:
         async with (
-            RestClient(url, key) as rest,
-            PhoenixSocket(url, key, on_frame=on_frame if configuration.verbose else None) as socket,
+            RestClient(configuration.url, configuration.api_key) as rest,
+            connection(configuration) as socket,
         ):
             agent = Agent(configuration, socket, rest, signer)
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, agent.stop)

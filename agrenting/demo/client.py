@@ -4,7 +4,6 @@
 """
 
 import asyncio
-import hashlib
 import math
 import uuid
 from typing import Any, Final
@@ -13,17 +12,13 @@ from agrenting.client import ClientError, Topic, negotiation_after
 from agrenting.demo.agent import TURN_TIMEOUT_S, Agent, Deal, Told, main, tell
 from agrenting.demo.consent import ask, refused
 from agrenting.demo.payments import follow_up
-from agrenting.demo.words import TEXT
+from agrenting.demo.reading import have_translated
 
 CAPABILITY: Final = "translate"
 BIDS_PERCENT: Final = ((50, 70), (55, 75, 80), (45, 65), (60, 78))
 """What it bids in a deal, of the list price; then it accepts, unless the provider does. Deals take turns with them."""
 
 PAUSE_S: Final = 3.0
-
-
-class BadDelivery(ClientError):
-    """What was delivered is not what was said."""
 
 
 async def work(agent: Agent) -> None:
@@ -70,7 +65,7 @@ async def deal(agent: Agent, market: Topic, provider: dict[str, Any], bids_perce
     tell(Told(step=step, begins_deal=True))
     agreed = await bargain(agent, opened["id"], provider, bids_percent)
     task = await hire(agent, agreed)
-    completed = await stream(agent, task["task_id"])
+    completed = await have_translated(agent, task["task_id"])
     await agent.keep_receipt(agreed["id"])
     tell(
         Told(
@@ -153,38 +148,6 @@ async def hire(agent: Agent, agreed: dict[str, Any]) -> dict[str, Any]:
     price, fee = agent.money(task["price"]), agent.money(task["fee"])
     tell(Told(step=f"creates the task: {price} are held, of which {fee} will be the platform's fee"))
     return task
-
-
-async def stream(agent: Agent, task_id: str) -> dict[str, Any]:
-    """Send the text, take the translation, and check it; the task as it is in the end.
-
-    Raises:
-        BadDelivery: The checksum does not fit what came.
-        ClientError: The task did not complete.
-    """
-    topic = await agent.socket.join(f"task:{task_id}")
-    sent = "".join(TEXT).encode()
-    for seq, line in enumerate(TEXT):
-        await topic.push("input_stream", {"chunk": line, "seq": seq})
-    await topic.push("input_complete", {"checksum": hashlib.sha256(sent).hexdigest(), "total_size": len(sent)})
-    tell(Told(step=f"has sent {len(sent)} bytes of text in {len(TEXT)} chunks, verified"))
-    received: dict[int, str] = {}
-    while True:
-        event, payload = await topic.next_event(TURN_TIMEOUT_S)
-        if event == "output_stream":
-            received[payload["seq"]] = payload["chunk"]
-        elif event == "output_complete":
-            whole = "".join(received[seq] for seq in sorted(received)).encode()
-            if hashlib.sha256(whole).hexdigest() != payload["checksum"]:
-                raise BadDelivery("the translation's checksum does not fit what came")
-            tell(Told(step=f"has the whole translation, {len(whole)} bytes, and its checksum fits"))
-        elif event == "task_completed":
-            task: dict[str, Any] = payload["task"]
-            tell(Told(step=f"sees the task completed, and its {agent.money(task['price'])} released"))
-            await topic.leave()
-            return task
-        elif event in {"task_failed", "task_cancelled"}:
-            raise ClientError(f"the task ended without a result: {event}")
 
 
 if __name__ == "__main__":

@@ -4,24 +4,18 @@
 """
 
 import asyncio
-import base64
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final
 
-from agrenting.client import ClientError, Topic, negotiation_after
+from agrenting.client import negotiation_after
 from agrenting.demo.agent import TURN_TIMEOUT_S, Agent, Told, main, tell
 from agrenting.demo.consent import answer_all, policy
 from agrenting.demo.payments import LOOK_UP, Payee
-from agrenting.demo.words import count_words, translate
-from crypto import StreamChecksum
+from agrenting.demo.translating import translate_task
 
 ASKS_PERCENT: Final = (120, 90)
 """What it asks in a deal, of the list price; then it accepts, unless the client does."""
-
-
-class BadInput(ClientError):
-    """What came in is not what was said."""
 
 
 async def work(agent: Agent) -> None:
@@ -68,74 +62,14 @@ async def bargain(agent: Agent, announced: dict[str, Any]) -> None:
 
 
 async def do_task(agent: Agent, payee: Payee, announced: dict[str, Any]) -> None:
-    """Look a word up; or translate each chunk as it comes, then say how much it was.
-
-    Raises:
-        BadInput: The checksum does not fit what came.
-    """
-    topic = await agent.socket.join(f"task:{announced['task_id']}")
-    task: dict[str, Any] = topic.state
-    if task["capability"] == LOOK_UP:
-        await payee.look_up(topic, task)
-        return
-    translator = Translator(agent, topic)
-    tell(Told(step=f"starts the task: {agent.money(task['price'])} are held for it"))
-    await topic.push("progress", {"percent": 0, "message": "reading"})
-    await translator.catch_up(task["task_id"], task["streams"]["input"]["next_seq"])
-    closed = task["streams"]["input"]
-    while not closed["complete"]:
-        event, payload = await topic.next_event(TURN_TIMEOUT_S)
-        if event == "input_stream":
-            await translator.take(payload["seq"], payload["chunk"])
-        elif event == "input_complete":
-            closed = payload
-        elif event in {"task_cancelled", "task_failed"}:
-            return
-    if translator.heard.hexdigest() != closed["checksum"]:
-        raise BadInput("the text's checksum does not fit what came")
-    await translator.finish()
-    await topic.leave()
-
-
-class Translator:
-    """One task's work: chunks in, translated chunks out, in order."""
-
-    def __init__(self, agent: Agent, topic: Topic) -> None:
-        self.heard = StreamChecksum()
-        self._said = StreamChecksum()
-        self._agent = agent
-        self._topic = topic
-        self._next_seq = 0
-        self._words = 0
-
-    async def catch_up(self, task_id: str, until: int) -> None:
-        """Take the chunks that came before the topic was joined."""
-        while self._next_seq < until:
-            query: dict[str, Any] = {"direction": "input", "from": self._next_seq}
-            for chunk in await self._agent.rest.get(f"/tasks/{task_id}/chunks", **query):
-                encoded = chunk["chunk"]
-                text = base64.b64decode(encoded).decode() if chunk["encoding"] == "base64" else encoded
-                await self.take(chunk["seq"], text)
-
-    async def take(self, seq: int, text: str) -> None:
-        """Translate one chunk and send it on; one that was taken already is passed over."""
-        if seq < self._next_seq:
-            return
-        translated = translate(text)
-        await self._topic.push("output_stream", {"chunk": translated, "seq": seq})
-        self.heard.update(text.encode())
-        self._said.update(translated.encode())
-        self._words += count_words(text)
-        self._next_seq = seq + 1
-        tell(Told(step=f"translates chunk {seq}: {translated.strip()}"))
-
-    async def finish(self) -> None:
-        """Close the output, and complete the task."""
-        checksum, size = self._said.hexdigest(), self._said.size
-        await self._topic.push("output_complete", {"checksum": checksum, "total_size": size})
-        tell(Told(step=f"delivers {size} bytes, SHA-256 {checksum[:16]}…, verified"))
-        task = await self._topic.push("complete", {"result": {"words": self._words}})
-        tell(Told(step=f"completes the task and is paid {self._agent.money(task['net'])}"))
+    """Look up one word, or each word of a stream, or translate a text, as the task asks."""
+    if announced["capability"] != LOOK_UP:
+        await translate_task(agent, announced["task_id"])
+    elif announced["stream_price"] is None:
+        topic = await agent.socket.join(announced["topic"])
+        await payee.look_up(topic, topic.state)
+    else:
+        await payee.look_up_stream(announced["task_id"])
 
 
 if __name__ == "__main__":

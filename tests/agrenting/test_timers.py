@@ -84,15 +84,16 @@ async def everything(market: Marketplace) -> tuple[Player, Player]:
     return alice, bob
 
 
-async def require_all_ended(market: Marketplace) -> None:
+async def require_all_ended(market: Marketplace, *, left: int = 7) -> None:
+    """All money is where it belongs, and of so many tasks the streams are still kept."""
     assert await statuses(market, "negotiations") == {"expired": 3, "agreed": 2}
     assert await statuses(market, "tasks") == {"failed": 6, "completed": 1}
     held = await require_balanced(market)
     assert held == {
         "agents": DEPOSIT - FEE, "escrow": 0, "channels": 0, "fees": FEE, "external": -DEPOSIT, "sum": 0,
     }  # fmt: skip
-    left = await market.server.database.read(lambda tx: tx.all("SELECT kind FROM timers"))
-    assert [kind for (kind,) in left] == ["task_retention"] * 7
+    armed = await market.server.database.read(lambda tx: tx.all("SELECT kind FROM timers"))
+    assert [kind for (kind,) in armed] == ["task_retention"] * left
 
 
 async def test_the_clock_alone_takes_everything_to_its_end(folder: Path) -> None:
@@ -119,7 +120,7 @@ async def test_a_restart_in_between_loses_no_timer(folder: Path) -> None:
             await market.server.timers.run_due()
             await require_balanced(market)
     async with marketplace(folder, clock) as market:
-        await require_all_ended(market)
+        await require_all_ended(market, left=0)
 
 
 async def test_before_its_time_a_timer_does_nothing(folder: Path) -> None:

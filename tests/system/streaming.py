@@ -9,7 +9,7 @@ import asyncio
 import base64
 import json
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -58,7 +58,7 @@ def heard_chunk(payload: Any) -> Heard:
     return Heard(payload["seq"], chunk, form, payload.get("replay", False))
 
 
-def digests_of(chunks: list[bytes]) -> list[str]:
+def digests_of(chunks: Sequence[bytes]) -> list[str]:
     """The running digest before each chunk, and after the last."""
     digests = [NO_CHUNKS]
     for seq, chunk in enumerate(chunks):
@@ -175,12 +175,13 @@ class Log:
     Args:
         in_order: Whether chunks come in seq order on every connection, because they are sent so: then anything else is
             a fault of the server. If not, what comes early is kept until its turn.
+        held: What the application has already.
     """
 
-    def __init__(self, *, in_order: bool = True) -> None:
+    def __init__(self, *, in_order: bool = True, held: Sequence[bytes] = ()) -> None:
         self.in_order = in_order
-        self.chunks: list[bytes] = []
-        self.digests: list[str] = [NO_CHUNKS]
+        self.chunks: list[bytes] = [*held]
+        self.digests: list[str] = digests_of(held)
         self.dropped = 0
         """Chunks that were relayed and came to nothing."""
         self._early: dict[int, bytes] = {}

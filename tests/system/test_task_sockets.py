@@ -15,6 +15,7 @@ from tests.system.streaming import (
     Hall,
     Heard,
     Listener,
+    Log,
     OpenTask,
     digests_of,
     narrow,
@@ -62,9 +63,8 @@ async def test_each_socket_replays_from_where_it_says_and_the_others_hear_nothin
         before = len(task.bob.inbox)
         for first in (0, 1, 59, 60):
             ear = await stack.enter_async_context(task.ear(hall.bob))
-            await ear.join(input_from=first)
-            ear.logs["input"].chunks[:] = chunks[:first]
-            ear.logs["input"].digests[:] = digests_of(chunks[:first])
+            ear.logs["input"] = Log(held=chunks[:first])
+            await ear.resume("input")
             log = await ear.has("input", 60)
             assert log.digest == ear.state["streams"]["input"]["digest"]
             assert [heard.seq for heard in ear.heard["input"]] == list(range(first, 60))
@@ -77,16 +77,18 @@ async def test_a_participant_may_replay_both_directions_its_own_chunks_too(hall:
     async with hall.task() as task, task.ear(hall.alice) as ear:
         await task.send("input", words(20))
         await task.send("output", words(30))
-        await ear.join(input_from=0, output_from=10)
+        ear.logs["output"] = Log(held=words(10))
+        await ear.resume("input", "output")
         await ear.until(lambda: len(ear.heard["input"]) == 20 and len(ear.heard["output"]) == 20)
         assert ear.logs["input"].chunks == words(20)
-        assert [heard.seq for heard in ear.heard["output"]] == list(range(10, 30))
+        assert ear.logs["output"].chunks == words(30)
 
 
-async def test_who_joins_beyond_what_is_stored_is_told_so_and_gets_what_is_not_there_yet(hall: Hall) -> None:
+async def test_who_holds_more_than_is_stored_drops_it_and_gets_what_is_stored_instead(hall: Hall) -> None:
     async with hall.task() as task, task.ear(hall.bob) as ear:
         await task.send("input", words(5))
-        state = await ear.join(input_from=9)
+        ear.logs["input"] = Log(held=[*words(5), *[b"never stored"] * 4])
+        state = await ear.resume("input")
         assert state["streams"]["input"]["next_seq"] == 5
         await task.send("input", words(12)[5:], first=5)
         await ear.until(lambda: len(ear.heard["input"]) == 7)
@@ -183,7 +185,7 @@ async def test_a_whole_stream_is_replayed_to_slow_readers_and_the_servers_memory
             grown = max(grown, rss_bytes(hall.market) - before)
         assert all(ear.logs["output"].digest == digests_of(chunks)[-1] for ear in ears)
         # An outbox and a page of stored chunks each; all that is replayed were 96 MiB.
-        assert grown < 12 * MIB, f"{grown / MIB:.1f} MiB"
+        assert grown < 24 * MIB, f"{grown / MIB:.1f} MiB"
 
 
 async def test_who_does_not_read_live_chunks_is_closed_slows_nobody_and_resumes(hall: Hall) -> None:
@@ -204,57 +206,56 @@ async def test_who_does_not_read_live_chunks_is_closed_slows_nobody_and_resumes(
             assert closed.rcvd.code == 1013
             held = deaf.logs["output"].chunks
         async with task.ear(hall.alice) as again:
-            again.logs["output"].chunks[:] = held
-            again.logs["output"].digests[:] = digests_of(held)
+            again.logs["output"] = Log(held=held)
             await again.resume("output")
             log = await again.has("output", len(chunks))
             assert log.digest == other.logs["output"].digest
 
 
 async def test_who_does_not_read_its_replay_just_waits_in_it(hall: Hall) -> None:
-    """The stream goes on far beyond an outbox, and ends; then it reads, and gets everything once and in order."""
-    async with hall.task() as task, task.ear(hall.alice) as other:
+    """The stream goes on far beyond an outbox, and ends; then they read, and get everything once and in order."""
+    async with hall.task() as task, task.ear(hall.alice) as other, AsyncExitStack() as stack:
         await other.join()
         stored = await fill(task, 4 * MIB)
-        async with task.ear(hall.alice, sock=await narrow(hall.market), max_queue=1) as deaf:
-            await deaf.join(output_from=0)
-            deaf.pause.clear()
-            before = rss_bytes(hall.market)
-            chunks = words(192, 64 * KIB)
-            await task.send("output", chunks[len(stored) :], first=len(stored), window=8)
-            await other.has("output", len(chunks))
-            assert rss_bytes(hall.market) - before < 6 * MIB
-            deaf.pause.set()
-            await deaf.has("output", len(chunks))
-            assert deaf.logs["output"].digest == other.logs["output"].digest
-            require_replay_before_live(deaf.heard["output"], len(chunks))
-            await task.send("output", [b"live"], first=len(chunks))
-            await deaf.has("output", len(chunks) + 1)
-            assert not deaf.heard["output"][-1].is_replay
+        deaf = []
+        for _ in range(8):
+            ear = await stack.enter_async_context(task.ear(hall.alice, sock=await narrow(hall.market), max_queue=1))
+            await ear.join(output_from=0)
+            ear.pause.clear()
+            deaf.append(ear)
+        before = rss_bytes(hall.market)
+        chunks = words(192, 64 * KIB)
+        await task.send("output", chunks[len(stored) :], first=len(stored), window=8)
+        await other.has("output", len(chunks))
+        grown = rss_bytes(hall.market) - before
+        assert grown < 32 * MIB, f"{grown / MIB:.1f} MiB"  # All that they do not read are 64 MiB.
+        for ear in deaf:
+            ear.pause.set()
+            await ear.has("output", len(chunks))
+            assert ear.logs["output"].digest == other.logs["output"].digest
+            require_replay_before_live(ear.heard["output"], len(chunks))
+        await task.send("output", [b"live"], first=len(chunks))
+        for ear in deaf:
+            await ear.has("output", len(chunks) + 1)
+            assert not ear.heard["output"][-1].is_replay
 
 
-async def test_chunks_that_wait_for_the_end_of_a_replay_come_once_however_the_reader_stops_and_goes(
-    hall: Hall,
-) -> None:
-    """It reads a little whenever the sender has sent a little: its replay ends, and begins anew, at many points."""
-    chance = random.Random(11)
-    async with hall.task() as task, task.ear(hall.alice) as other:
-        await other.join()
-        stored = await fill(task, 2 * MIB)
-        async with task.ear(hall.alice, sock=await narrow(hall.market), max_queue=1) as slow:
-            await slow.join(output_from=0)
-            chunks = words(700, 16 * KIB)
-            chunks[: len(stored)] = stored
-            first = len(stored)
-            while first < len(chunks):
+async def test_what_waited_for_the_end_of_a_replay_comes_once_wherever_the_reader_stops(hall: Hall) -> None:
+    """A replay ends while its reader does not read; a chunk waits for it, then more of them than an outbox holds.
+
+    How much a connection takes that nobody reads is the machine's affair: so the stored stream is longer each time.
+    """
+    wave = 6
+    chunks = words(20 * wave, 64 * KIB)
+    async with hall.task() as task:
+        for count in range(0, len(chunks), wave):
+            async with task.ear(hall.alice, sock=await narrow(hall.market), max_queue=1) as slow:
+                await slow.join(output_from=0)
                 slow.pause.clear()
-                count = chance.choice((1, 4, 12, 16, 40))
-                await task.send("output", chunks[first : first + count], first=first, window=16)
-                first = min(len(chunks), first + count)
+                await task.send("output", chunks[count : count + 1], first=count)
+                async with task.ear(hall.alice) as other:  # Once it has everything, the slow one has all it can take.
+                    await other.join(output_from=0)
+                    await other.has("output", count + 1)
+                await task.send("output", chunks[count + 1 : count + wave], first=count + 1)
                 slow.pause.set()
-                lag = chance.choice((0, 0, 2, 10, 25, 60))
-                if slow.over is None:
-                    await slow.has("output", max(0, first - lag))
-            await slow.has("output", len(chunks))
-            assert slow.logs["output"].chunks == chunks
-
+                await slow.has("output", count + wave)

@@ -183,7 +183,7 @@ class TestDeciding:
         ids=["client", "provider", "split"],
     )
     @pytest.mark.parametrize("was_completed", [False, True])
-    async def test_moves_money_and_reputation(
+    async def test_moves_money_and_reputation(  # noqa: PLR0917 - pytest hands in what it names
         self,
         market: Marketplace,
         olga: Caller,
@@ -343,7 +343,7 @@ class TestStreamPrice:
             await bob.post(f"{begun}/progress", {"percent": 1})
         handle = (await bob.get("/agent/me"))["handle"]
 
-        await alice.post("/agent/contacts/blocks", {"handle": handle})
+        await alice.post("/agent/contacts/block", {"handle": handle})
 
         assert [(await alice.get(one))["status"] for one in (path, held)] == ["cancelled", "in_progress"]
         assert await doctor(market) == []
@@ -397,7 +397,7 @@ class TestTheDoctor:
             ("$.is_countable", 0),
         ],
     )
-    async def test_finds_a_spoilt_settlement(
+    async def test_finds_a_spoilt_settlement(  # noqa: PLR0917 - pytest hands in what it names
         self, market: Marketplace, olga: Caller, alice: Player, bob: Player, field: str, value: object
     ) -> None:
         path = await disputed(alice, bob)
