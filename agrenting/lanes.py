@@ -36,13 +36,19 @@ BATCH_MAX: Final = 256
 
 
 class Entry:
-    """One event under way."""
+    """One event under way.
 
-    __slots__ = ("command", "is_relayed", "settled")
+    Args:
+        is_foreseen: The state that the lane knows has it in it.
+        is_relayed: It was told to others.
+    """
+
+    __slots__ = ("command", "is_foreseen", "is_relayed", "settled")
 
     def __init__(self, command: Command, settled: Settled) -> None:
         self.command = command
         self.settled = settled
+        self.is_foreseen = False
         self.is_relayed = False
 
 
@@ -55,9 +61,10 @@ class Lane:
         entries: Events under way that are decided in batches, in order.
         others: How many others are under way.
         batch: The one that waits for the writer.
+        is_settled: Whether a batch of it has been settled. Before, something may be under way that was not counted.
     """
 
-    __slots__ = ("batch", "entries", "others", "state", "stored")
+    __slots__ = ("batch", "entries", "is_settled", "others", "state", "stored")
 
     def __init__(self) -> None:
         self.state: Any = None
@@ -65,6 +72,7 @@ class Lane:
         self.entries: deque[Entry] = deque()
         self.others = 0
         self.batch: Batch | None = None
+        self.is_settled = False
 
     @property
     def is_idle(self) -> bool:
@@ -179,23 +187,28 @@ class Lanes:
         try:
             lane.state, told = foresees(lane.state, command.request, context)
         except Refusal:
+            lane.state = None  # Should the writer take it all the same, nothing that comes later may be told before it.
             return
         except Exception:
             log.exception("foresight_failed", topic=command.topic)  # The writer comes to the same bug, and answers.
+            lane.state = None
             return
-        entry.is_relayed = True
+        entry.is_foreseen = True
         if told is not None:
+            entry.is_relayed = True
             self._publish((told,), command.sender.agent_id, command.socket)
 
     def _catch_up(self, lane: Lane) -> None:
-        """Where the state had not been known, it is once nothing is under way that was relayed on another one."""
-        if lane.state is not None or lane.stored is None or lane.others:
+        """Where the state had not been known, it is once nothing is under way that was foreseen on another one."""
+        if lane.state is not None or lane.stored is None or lane.others or not lane.is_settled:
             return
-        if any(entry.is_relayed for entry in lane.entries):
+        if any(entry.is_foreseen for entry in lane.entries):
             return
         lane.state = lane.stored
         for entry in lane.entries:
             self._relay(lane, entry)
+            if lane.state is None:
+                return
 
     def _new_batch(self, lane: Lane, first: Entry) -> Batch:
         entries = [first]  # The closures hold these alone: with the batch, they were a cycle that holds every chunk.
@@ -218,16 +231,21 @@ class Lanes:
         for entry, (done, refusal) in zip(entries, outcomes, strict=True):
             lane.entries.popleft()
             command = entry.command
-            if done is None and entry.is_relayed:
+            if done is None and entry.is_foreseen:
                 is_as_foreseen = False
-                taken_back[command.sender.agent_id] = command
-            elif done is not None and not entry.is_relayed:
+                if entry.is_relayed:
+                    taken_back[command.sender.agent_id] = command
+            elif done is not None and not entry.is_foreseen:
                 is_as_foreseen = is_as_foreseen and done.decision.state is None
                 self._publish(done.broadcasts, command.sender.agent_id, command.socket)
-            entry.settled(done, refusal)
+            try:
+                entry.settled(done, refusal)
+            except Exception:
+                log.exception("not_answered", topic=command.topic)  # The others of the batch are.
         for sender_id, command in taken_back.items():
             self._publish((Unsaid(command.topic),), sender_id, command.socket)
         lane.stored = None if together is None else together.state
+        lane.is_settled = True
         if not is_as_foreseen:
             lane.state = None  # What follows was foreseen on what has not come about.
         self._catch_up(lane)

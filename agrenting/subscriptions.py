@@ -242,6 +242,8 @@ class Replay:
             position = self._positions.get(event)
             if position is None or seq is None or not position.has(seq):
                 connection.send(frame)
+                if position is not None and seq is not None:
+                    position.add(seq)
             if connection.protocol.is_full:
                 await connection.protocol.drained()
                 if self._has_dropped or not self._is_current:

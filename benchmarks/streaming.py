@@ -1,4 +1,4 @@
-"""Senders and receivers of streams: the provider's socket that keeps chunks in flight, and the client's that takes them.
+"""Senders and receivers of streams: the provider's socket, which keeps chunks in flight, and the client's.
 
 Against the bare relay the same two say the same frames. It acknowledges nothing, so there the sender goes on with what
 the receiver has got: both are in this process.

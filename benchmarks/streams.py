@@ -179,14 +179,14 @@ async def _latency(sides: tuple[Side, Side], effort: Effort, *, is_loaded: bool)
         figures.note_times(paced.times)
 
     mine, theirs = await _in_turn(effort, sides, measure)
-    beside = ", beside a full one" if is_loaded else ""
-    name = f"{SMALL.name}; {PACED_PER_S} a second{beside}"
+    beside = ", beside a full stream" if is_loaded else ""
+    name = f"{SMALL.name}; {PACED_PER_S}/s{beside}"
     results: list[Result] = []
     for number, which in enumerate(("p50", "p99")):
         relayed, bare = ([one[number] for one in each.relayed_ms] for each in (mine, theirs))
         acknowledged = [one[number] for one in mine.acknowledged_ms]
-        results.append(_rates(f"{name}: relay, {which}", (relayed, bare), _ms))
-        results.append(_rates(f"{name}: acknowledged, {which}; relayed", (acknowledged, relayed), _ms))
+        results.append(_rates(f"{name}: relayed, {which}", (relayed, bare), _ms))
+        results.append(_rates(f"{name}: acknowledged, {which}", (acknowledged, bare), _ms))
     return results
 
 
@@ -234,12 +234,12 @@ async def _memory(*, is_quick: bool) -> list[Result]:
             peaks.append(await _stream_once(side, length, memory, is_replayed=True) / KIB)
             long.append(memory)
     names = f"{count} streams of {STREAM_BYTES // MIB} MiB", f"one stream of {length // MIB} MiB"
-    expected = "ours about 0"
+    expected = "as the peer"
     return [
         _memory_line(f"memory by MiB, {names[0]}", [one.slope for one in over], "KiB/MiB", expected),
         _memory_line(f"memory more after {names[0]}", grown, "MiB", expected),
         _memory_line(f"memory by MiB, {names[1]}", [one.slope for one in long], "KiB/MiB", expected),
-        Result(f"memory more at most, replay of {names[1]}", f"{peaks[0]:.1f} MiB", "", None, "ours ≤ 8 MiB"),
+        Result(f"memory more at most, replay of {names[1]}", f"{peaks[0]:.1f} MiB", "", None, "≤ 8 MiB"),
     ]
 
 

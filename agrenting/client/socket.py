@@ -39,6 +39,12 @@ class Reply(msgspec.Struct, frozen=True):
     response: Any = None
 
 
+class Ending(msgspec.Struct, frozen=True):
+    """The payload of a `phx_error`."""
+
+    reason: str | None = None
+
+
 Frame = tuple[str | None, str | None, str, str, Any]
 _FRAMES = msgspec.json.Decoder(Frame)
 
@@ -264,8 +270,7 @@ class PhoenixSocket:
         if topic is None or join_ref not in {None, topic.join_ref}:
             return  # It was said to a join that is over.
         if event in {"phx_close", "phx_error"}:
-            told = payload.get("reason") if isinstance(payload, dict) else None
-            reason = told if isinstance(told, str) else None
+            reason = _reason(payload)
             because = "" if reason is None else f", {reason}"
             self._end(name, TopicEnded(f"the server has ended {name}: {event}{because}", reason))
         else:
@@ -301,3 +306,11 @@ class PhoenixSocket:
                 await self._ask(None, self._next_ref(), "heartbeat", {}, HEARTBEAT_S)
         except ClientError:
             await self._connection.close(reason="heartbeat timeout")
+
+
+def _reason(payload: Any) -> str | None:
+    """Why the server has ended a topic, where it says so."""
+    try:
+        return msgspec.convert(payload, Ending).reason
+    except msgspec.ValidationError:
+        return None

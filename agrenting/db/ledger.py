@@ -6,6 +6,7 @@ from typing import Any, Final
 from agrenting.clock import day_of, to_ms
 from agrenting.db import payment_channels
 from agrenting.db.parties import IS_HELD, UNFINISHED
+from agrenting.db.tables import PRICE_IS_HELD
 from agrenting.db.transaction import Tx, WriterTx
 from agrenting.ids import new_id
 from channels.errors import Conflict
@@ -96,8 +97,8 @@ def balances_of_agent(tx: Tx, agent_id: str) -> dict[str, int]:
     spendable = balance(tx, available(agent_id))
     row = tx.one(
         "SELECT coalesce(sum(accounts.balance), 0) FROM tasks JOIN accounts"
-        " ON accounts.name = 'task:' || tasks.id || ':escrow' WHERE tasks.client_agent_id = :id"
-        f" AND (tasks.status IN ({UNFINISHED['task']}) OR ({IS_HELD}))",
+        " ON accounts.name = 'task:' || tasks.id || ':escrow' WHERE client_agent_id = :id"
+        f" AND {PRICE_IS_HELD}",
         id=agent_id,
     )
     held = 0 if row is None else int(row[0])

@@ -25,6 +25,9 @@ metadata = MetaData(
     naming_convention={"ix": "ix_%(table_name)s_%(column_0_N_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
 )
 
+PRICE_IS_HELD = "json_extract(state, '$.escrow_status') = 'held'"
+IS_DISPUTED = "status = 'disputed'"
+
 market = Table("market", metadata, Column("name", String, primary_key=True), Column("value", String, nullable=False))
 """What is fixed for this deployment: signing_domain, currency, exponent."""
 
@@ -178,7 +181,11 @@ tasks = Table(
     Index(None, "client_agent_id", "provider_agent_id", "status"),
     Index(None, "client_agent_id", "id"),
     Index(None, "provider_agent_id", "id"),
+    Index("ix_tasks_held", "client_agent_id", sqlite_where=text(PRICE_IS_HELD), postgresql_where=text(PRICE_IS_HELD)),
+    Index("ix_tasks_disputed", "id", sqlite_where=text(IS_DISPUTED), postgresql_where=text(IS_DISPUTED)),
 )
+"""Those whose price is held, and those that are disputed, are few among all that there ever were."""
+
 
 payment_channels = Table(
     "payment_channels",

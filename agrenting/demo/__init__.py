@@ -1,5 +1,5 @@
 """`agrenting demo`: a real server and real agents, each a process of its own, do a deal over public interfaces."""
 
-from agrenting.demo.story import run
+from agrenting.demo.running import run
 
 __all__ = ["run"]

@@ -211,9 +211,7 @@ def connection(configuration: Configuration) -> PhoenixSocket:
     def on_frame(direction: str, frame: Any) -> None:
         tell(Told(direction=direction, frame=msgspec.json.encode(frame).decode()))
 
-    return PhoenixSocket(
-        configuration.url, configuration.api_key, on_frame=on_frame if configuration.verbose else None
-    )
+    return PhoenixSocket(configuration.url, configuration.api_key, on_frame=on_frame if configuration.verbose else None)
 
 
 async def _run(configuration: Configuration, work: Callable[[Agent], Awaitable[None]]) -> int:

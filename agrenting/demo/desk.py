@@ -17,7 +17,10 @@ EXPONENT_MAX: Final = 12
 """With a finer currency than this, amounts in whole units of it would pass what one price may be."""
 
 LOOK_UPS: Final = 4
-"""How many words are looked up for one whole unit of the currency."""
+"""How many words are looked up, one by one, for one whole unit of the currency."""
+
+STREAMED_WORDS: Final = 20
+"""How many are in one stream."""
 
 
 class DemoFailed(Exception):
@@ -141,7 +144,9 @@ class Desk:
         self.unit: int = 10 ** min(self.meta["exponent"], EXPONENT_MAX)
         """Minor units in what amounts are counted in here: a whole unit of the currency."""
         self.look_up_price = max(1, self.unit // LOOK_UPS)  # Rounds down, and is never nothing.
-        """What a word costs, in minor units."""
+        """What a word costs by itself, in minor units."""
+        self.word_price = max(1, self.unit // STREAMED_WORDS)  # Likewise.
+        """What it costs in a stream of them."""
 
     def __enter__(self) -> Self:
         """Nothing more to open."""

@@ -1,24 +1,31 @@
 """How the demo's agents pay each other for small follow-ups: over a payment channel, in transfers that both sign.
 
 A follow-up is a word to look up: a task that costs nothing, whose result says what is owed for it. Who asks pays that
-over the channel, naming the task. Once nothing is owed any more, who was paid offers to close.
+over the channel, naming the task. Once nothing is owed any more, who was paid offers to close. Several words are looked
+up in one task that is paid as it streams: each word once it is here, and the next one comes once it is paid.
 """
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, Final, Self
 
 import msgspec
 
-from agrenting.client import ChannelKeeper, ClientError, Topic
+from agrenting.client import ChannelKeeper, ClientError, StreamedTask, StreamPayer, Topic, pay
 from agrenting.demo.agent import TURN_TIMEOUT_S, Agent, Payment, Receipt, Told, tell
 from agrenting.demo.words import translate
 
 LOOK_UP: Final = "look_up"
-FOLLOW_UPS: Final = ("water", "bread", "garden")
-"""What the client asks for after a deal."""
+FOLLOW_UPS: Final = ("water", "bread")
+"""What the client asks for after a deal, one by one."""
+
+STREAMED: Final = ("apples", "honey", "candles", "stars", "friends")
+"""What it asks for in one stream."""
+
+CREDIT: Final = 1
+"""How many words of a stream come before they are paid."""
 
 DEPOSIT_LOOK_UPS: Final = 4
-"""What is locked at the opening: a little more than three words cost."""
+"""What a stranger locks at the opening, who has words looked up one by one."""
 
 JSON_LINES: Final = "application/jsonl"
 
@@ -41,9 +48,8 @@ class Payer:
         self._payee = payee
 
     @classmethod
-    async def open(cls, agent: Agent, payee: dict[str, Any]) -> Self:
-        """Lock a deposit, and wait until the other one accepts."""
-        deposit = DEPOSIT_LOOK_UPS * agent.configuration.look_up_price
+    async def open(cls, agent: Agent, payee: dict[str, Any], deposit: int) -> Self:
+        """Lock a deposit, in minor units, and wait until the other one accepts."""
         opening = {"counterparty_agent_id": payee["id"], "deposit": deposit}
         opened = await agent.rest.post("/payment-channels", opening)
         tell(Told(step=f"opens a payment channel with {payee['handle']} and locks {agent.money(deposit)} in it"))
@@ -81,16 +87,42 @@ class Payer:
         amount = task["result"]["owed"]
         if amount > self._agent.configuration.look_up_price:
             raise ClientError("a word was to cost less")
-        proposal = self.keeper.propose(amount, task_id=task["task_id"], memo=f"{LOOK_UP}: {task['input']['word']}")
-        self.keeper.take(await self.topic.push("propose_transfer", proposal))
-        nonce = proposal["nonce"]
-        while self.keeper.channel["last_nonce"] < nonce:
-            self.keeper.hear(*await self.topic.next_event(TURN_TIMEOUT_S))
-        done = self.keeper.channel["last_transfer"]
-        if done is None or done["nonce"] != nonce:
-            raise ClientError("the payment was not acknowledged")
+        memo = f"{LOOK_UP}: {task['input']['word']}"
+        nonce = await pay(self.keeper, self.topic, amount, task_id=task["task_id"], memo=memo, timeout_s=TURN_TIMEOUT_S)
         paid, left = self._agent.money(amount), self._agent.money(self.keeper.channel["balance_a"])
         tell(Told(step=f"has paid {paid} (nonce {nonce}, signed by both), and has {left} left there"))
+
+    async def look_up_stream(self, words: Sequence[str]) -> None:
+        """Ask for several words in one task, and pay for each once it is here.
+
+        Raises:
+            ClientError: One of them is not what an own look-up says.
+        """
+        agent, money = self._agent, self._agent.money
+        price = agent.configuration.word_price
+        asked = {"provider_agent_id": self._payee["id"], "capability": LOOK_UP, "channel_id": self.id}
+        opened = await agent.rest.post(
+            "/tasks", asked | {"stream_price": {"amount": price, "per": "chunk", "credit": CREDIT}}
+        )
+        each = f"{money(price)} a word, {CREDIT} on credit, nothing held"
+        tell(Told(step=f"asks {self._payee['handle']} for {len(words)} words, to be paid as they stream: {each}"))
+        task = StreamedTask(opened["task_id"], role="client", timeout_s=TURN_TIMEOUT_S)
+        await task.join(agent.socket)
+        payer = StreamPayer(self.keeper, self.topic, task, TURN_TIMEOUT_S)
+        first = self.keeper.channel["last_nonce"] + 1
+        for word in words:
+            await task.send(word.encode())
+        await task.close()
+        heard: list[str] = []
+        while (chunk := await task.next_chunk()) is not None:
+            heard.append(chunk.decode())
+            await payer.pay_for(task.incoming.position)
+        end = await task.end()
+        if (end["status"], heard) != ("completed", [translate(word) for word in words]):
+            raise ClientError("the words are not those of an own look-up")
+        figures = f"units {end['units']}, paid_up_to {end['paid_up_to']}, {money(end['paid'])}"
+        nonces = f"nonces {first} to {self.keeper.channel['last_nonce']}"
+        tell(Told(step=f"has {', '.join(heard)}, each paid once it was here: {figures}, {nonces}"))
 
     async def offer(self) -> dict[str, Any]:
         """The close that the other one offers, once it does."""
@@ -113,7 +145,10 @@ class Payer:
 
 async def follow_up(agent: Agent, payee: dict[str, Any]) -> Payment:
     """Ask for some words, pay each of them over a new channel, and close it; what was paid."""
-    payer = await Payer.open(agent, payee)
+    # A little more than all of it costs, so that something is left to come back.
+    look_ups = (len(FOLLOW_UPS) + 1) * agent.configuration.look_up_price
+    payer = await Payer.open(agent, payee, look_ups + len(STREAMED) * agent.configuration.word_price)
+    await payer.look_up_stream(STREAMED)
     asked = [await payer.look_up(word) for word in FOLLOW_UPS]
     for task in asked:
         await payer.pay(task)
@@ -132,6 +167,8 @@ class Payee:
         self._agent = agent
         self._owed: dict[str, dict[str, int]] = {}
         """By who owes and the task: minor units."""
+        self._streams: set[str] = set()
+        """Tasks that are paid as they stream."""
 
     async def look_up(self, topic: Topic, task: dict[str, Any]) -> None:
         """Look a word up, and complete its task with what is owed for it."""
@@ -139,6 +176,23 @@ class Payee:
         self._owed.setdefault(task["client_agent_id"], {})[task["task_id"]] = price
         await topic.push("complete", {"result": {"text": translate(word), "owed": price}})
         await topic.leave()
+
+    async def look_up_stream(self, task_id: str) -> None:
+        """Look up each word of a task's input; the next one goes out as far as the others are paid."""
+        task = StreamedTask(task_id, role="provider", timeout_s=TURN_TIMEOUT_S)
+        await task.join(self._agent.socket)
+        self._streams.add(task_id)
+        unpaid = 0
+        while (word := await task.next_chunk()) is not None:
+            await task.send(translate(word.decode()).encode())
+            await task.flush()
+            unpaid = max(unpaid, task.outgoing.position.seq - task.paid_up_to)
+        await task.until_paid()
+        await task.close()
+        await task.push("complete")
+        units = task.outgoing.position.seq
+        figures = f"units {units}, paid_up_to {task.paid_up_to}"
+        tell(Told(step=f"has looked up {units} words, at most {unpaid} ahead of its payment: {figures}"))
 
     async def be_paid(self, announced: dict[str, Any]) -> None:
         """Accept a channel that somebody has opened, and confirm what is paid for look-ups, until it is closed."""
@@ -162,6 +216,9 @@ class Payee:
     async def _answer(self, topic: Topic, keeper: ChannelKeeper, proposed: dict[str, Any]) -> None:
         """Confirm what is owed, and offer to close when that was all; refuse what is not owed."""
         owed = self._owed.get(proposed["from_agent_id"], {})
+        if proposed["task_id"] in self._streams:
+            keeper.take(await topic.push("acknowledge_transfer", keeper.acknowledge(proposed)))
+            return
         if owed.get(proposed["task_id"]) != proposed["amount"]:
             await topic.push("reject_transfer", {"nonce": proposed["nonce"], "reason": "this is not what is owed"})
             return
@@ -178,13 +235,12 @@ class Payee:
 
 def keeper_of(agent: Agent, channel_id: str) -> ChannelKeeper:
     """The keeper of one of an agent's channels, with its record beside the receipts."""
-    path = _file_of(agent, channel_id, "channel")
-    return ChannelKeeper(agent.signer, agent_id=agent.id, path=path)
+    return ChannelKeeper(agent.signer, agent_id=agent.id, path=agent.file(channel_id, "channel"))
 
 
 async def keep_proofs(agent: Agent, channel_id: str) -> None:
     """Fetch the receipt and the history of a closed channel, and keep them as files."""
-    receipt, history = _file_of(agent, channel_id, "json"), _file_of(agent, channel_id, "jsonl")
+    receipt, history = agent.file(channel_id, "json"), agent.file(channel_id, "jsonl")
     receipt.write_bytes(msgspec.json.encode(await agent.rest.get(f"/payment-channels/{channel_id}/receipt")))
     history.write_bytes(await agent.rest.file(f"/payment-channels/{channel_id}/history", JSON_LINES))
     tell(
@@ -193,7 +249,3 @@ async def keep_proofs(agent: Agent, channel_id: str) -> None:
             receipt=Receipt(of=channel_id, paths=(str(receipt), str(history))),
         )
     )
-
-
-def _file_of(agent: Agent, channel_id: str, suffix: str) -> Path:
-    return Path(agent.configuration.receipts) / f"{agent.configuration.role}-{channel_id}.{suffix}"

@@ -61,10 +61,15 @@ class Proofs:
             DemoFailed: Something does not verify.
         """
         for expected in [one for one in self._expected if len(self._kept.get(one.of, ())) == PARTIES]:
-            paths = [path for receipt in self._kept.pop(expected.of) for path in receipt.paths]
+            kept = self._kept.pop(expected.of)
+            streams: dict[str, str | None] = {"input": None, "output": None}
+            for receipt in kept:
+                streams = {name: getattr(receipt, name) or path for name, path in streams.items()}
+            files = [path for receipt in kept for path in receipt.paths]
             keys = {f"{role}_key": expected.keys.get(role) for role in ROLES}
-            verified = verify(argparse.Namespace(files=paths, **keys), Settings())
+            verified = verify(argparse.Namespace(files=files, chunk_bytes=None, **streams, **keys), Settings())
             if verified.exit_code:
                 raise DemoFailed(f"{expected.proves} do not verify: {verified.text}")
             self._expected.remove(expected)
-            self._tell(f"{expected.proves} verify offline, with public keys alone (agrenting verify)")
+            beside = ", against the files of input and output" if any(streams.values()) else ""
+            self._tell(f"{expected.proves} verify offline, with public keys alone{beside} (agrenting verify)")

@@ -29,7 +29,9 @@ async def have_translated(agent: Agent, task_id: str) -> dict[str, Any]:
     """
     text = "".join(TEXT)
     reading = Reading(agent, task_id)
-    tell(Told(step=f"streams {len(text.encode())} bytes of text, {len(TEXT)} lines, {LINES_AHEAD} ahead of what returns"))
+    tell(
+        Told(step=f"streams {len(text.encode())} bytes of text, {len(TEXT)} lines, {LINES_AHEAD} ahead of what returns")
+    )
     async with agent.connect() as socket:
         await reading.task.join(socket)
         await reading.read(until=CUT_AFTER)
@@ -84,7 +86,7 @@ class Reading:
         wanted = self.task.incoming.position.seq
         stored = (await self.task.join(socket))["streams"]["output"]["next_seq"]
         replayed = f"lines {wanted} to {stored - 1} are replayed, then it goes on live"
-        tell(Told(step=f"is back on a new socket, and joins with output_from {wanted}: {replayed}"))
+        tell(Told(step=f"is back, and joins with output_from {wanted}: {replayed}"))
 
     async def check_and_release(self) -> dict[str, Any]:
         """Hold the translation against what it should be, and release the price if it is; the task.

@@ -4,43 +4,33 @@ It uses what anybody could: the command line, REST with the operator's and the o
 interfaces.
 """
 
-import json
 import re
 import secrets
-import signal
-import subprocess
-import sys
-import tempfile
-from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from types import FrameType
+from queue import Empty
 from typing import Any, Final
 
 import msgspec
 
-from agrenting.config import Settings
 from agrenting.demo.agent import Configuration, Deal, Payment, Told
-from agrenting.demo.children import Child, Inbox, Line, environment
+from agrenting.demo.cast import Cast, enrol, public_keys
+from agrenting.demo.children import Child, Inbox, Line
+from agrenting.demo.command import run_command
 from agrenting.demo.consent import KINDS
 from agrenting.demo.desk import Account, DemoFailed, Desk
-from agrenting.demo.payments import DEPOSIT_LOOK_UPS, LOOK_UP
+from agrenting.demo.payments import DEPOSIT_LOOK_UPS
 from agrenting.demo.proofs import Expected, Proofs
 from agrenting.demo.show import Show
-from crypto import format_public_key, format_secret_key, public_key_of
+from crypto import format_secret_key
 
 START_TIMEOUT_S: Final = 60.0
 SILENCE_TIMEOUT_S: Final = 60.0
-INTERRUPTED: Final = 130
-LIST_PRICE, DEPOSIT, LOW = 10, 30, 15
-"""In whole units of the currency: what the provider asks, what the client gets, and below what it gets more."""
+DEPOSIT, LOW = 30, 20
+"""In whole units of the currency: what the client gets, and below what it gets more."""
 
-RIVALS_PRICE, RIVALS_LIMIT, OWNERS_LIMIT = 9, 5, 15
-"""Likewise: what the rival asks, and up to what its policy, and the provider's owner, let a new contact go."""
-
-FREE: Final = {"name": LOOK_UP, "price": 0}
-"""As a task it costs nothing: it is paid over a channel."""
+RIVALS_LIMIT, OWNERS_LIMIT = 5, 15
+"""Likewise: up to what the rival's policy, and the provider's owner, let a new contact go."""
 
 PROGRAMS: Final = {"client": "client", "provider": "provider", "rival": "provider", "stranger": "stranger"}
 """What the agents of each role run."""
@@ -52,22 +42,6 @@ LISTENING: Final = re.compile(r"listening on (http://\S+)$")
 
 class Stopped(Exception):
     """Somebody asked the demo to stop: Ctrl-C, or a signal that means the same."""
-
-
-class Cast(msgspec.Struct, frozen=True, kw_only=True):
-    """Who takes part: each agent has another owner, and all are strangers.
-
-    Args:
-        client: Looks for a translator.
-        provider: Leaves it to its owner who may hire it. It gets the job.
-        rival: Is cheaper, and lets others hire it by a policy that is too narrow for the job.
-        stranger: Whom the provider's owner does not want. It goes to the rival, and tries to cheat it.
-    """
-
-    client: Account
-    provider: Account
-    rival: Account
-    stranger: Account
 
 
 class Demo:
@@ -177,31 +151,21 @@ class Demo:
             key = shown[1] if shown else key
             url = listening[1] if listening else ""
         if not key:
-            key = self._command("user", "create", f"operator{self._suffix}", "--operator")["api_key"]
+            key = run_command(self.folder, "user", "create", f"operator{self._suffix}", "--operator")["api_key"]
         self.show.step("market", f"is open at {url}, with its data in {self.folder}")
         return Desk(url, key)
 
     def _enrol(self, desk: Desk) -> Cast:
-        suffix = self._suffix
-        prices = {"provider": LIST_PRICE * desk.unit, "rival": RIVALS_PRICE * desk.unit}
-        offered = {
-            role: {"capabilities": [{"name": "translate", "price": price}, FREE], "tags": ["language"]}
-            for role, price in prices.items()
-        }
-        cast = Cast(
-            client=desk.enrol(f"alice{suffix}", "Reader"),
-            provider=desk.enrol(f"bob{suffix}", "Translator", **offered["provider"]),
-            rival=desk.enrol(f"carol{suffix}", "Linguist", **offered["rival"]),
-            stranger=desk.enrol(f"mallory{suffix}", "Stranger"),
-        )
+        cast = enrol(desk, self._suffix)
         agents = ", ".join(account.handle for account in (cast.client, cast.provider, cast.rival, cast.stranger))
         self.show.step("market", f"has four agents of four owners: {agents}")
         self._top_up(desk, cast.client)
         self._deposit(desk, cast.stranger, DEPOSIT_LOOK_UPS * desk.look_up_price)
         self._keys = {
-            "agreement": _public_keys(desk, client=cast.client, provider=cast.provider),
-            "channel": _public_keys(desk, opener=cast.client, counterparty=cast.provider),
-            "cheat": _public_keys(desk, opener=cast.stranger, counterparty=cast.rival),
+            "agreement": public_keys(desk, client=cast.client, provider=cast.provider),
+            "task": public_keys(desk),
+            "channel": public_keys(desk, opener=cast.client, counterparty=cast.provider),
+            "cheat": public_keys(desk, opener=cast.stranger, counterparty=cast.rival),
         }
         return cast
 
@@ -257,6 +221,7 @@ class Demo:
             owner=account.owner.handle,
             admits_up_to=admits_up_to,
             look_up_price=desk.look_up_price,
+            word_price=desk.word_price,
             receipts=str(self._receipts_folder),
             verbose=self.show.verbose,
             once=self.once,
@@ -316,6 +281,7 @@ class Demo:
         if told.deal is not None:
             self.deals.append(told.deal)
             self._expect(told.deal.session_id, "both receipts of the agreement", "agreement")
+            self._expect(told.deal.task_id, "both receipts of the task", "task")
             self._expect(told.deal.payment.channel_id, "both receipts and histories of the channel", "channel")
         if told.payment is not None:
             self._cheats.append(told.payment)
@@ -367,80 +333,7 @@ class Demo:
             raise DemoFailed(f"the books do not balance, in minor units: {'; '.join(wrong)}")
 
     def _examine(self) -> None:
-        books = self._command("doctor")
+        books = run_command(self.folder, "doctor")
         if not books["ok"]:
             raise DemoFailed(f"agrenting doctor finds differences: {'; '.join(books['differences'])}")
         self.show.step("market", "agrenting doctor has recomputed the books: no difference")
-
-    def _command(self, *arguments: str) -> Any:
-        """What a command of the command line answers as JSON.
-
-        Raises:
-            DemoFailed: It answers nothing, or not in time.
-        """
-        command = ["-m", "agrenting", *arguments, "--json", "--data-dir", str(self.folder)]
-        try:
-            done = subprocess.run(  # noqa: S603 - our own command
-                [sys.executable, *command],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                encoding="utf-8",
-                env=environment(),
-                timeout=START_TIMEOUT_S,
-                check=False,
-                start_new_session=True,
-            )
-        except subprocess.TimeoutExpired:
-            raise DemoFailed(f"agrenting {arguments[0]} took more than {START_TIMEOUT_S:.0f} s") from None
-        try:
-            return json.loads(done.stdout)
-        except ValueError:
-            raise DemoFailed(f"agrenting {arguments[0]} failed: {done.stderr.strip()}") from None
-
-
-def _public_keys(desk: Desk, **parties: Account) -> dict[str, str]:
-    """The keys that something has to be signed with, by who has which part in it."""
-    keys = {party: format_public_key(public_key_of(account.seed)) for party, account in parties.items()}
-    return {"platform": desk.meta["platform"]["public_key"], **keys}
-
-
-@contextmanager
-def stop_by_signal(inbox: Inbox) -> Generator[None, None, None]:
-    """Take what asks a program to stop as something that is heard in its turn, so that nothing is left half done."""
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        inbox.put(None)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def run(*, data_dir: Path | None, once: bool, verbose: bool, settings: Settings) -> int:
-    """Run the demo; the exit code: 0 only if everything balanced.
-
-    Args:
-        data_dir: Kept afterwards; None takes a temporary folder that goes.
-        once: End after one deal; otherwise the market trades until Ctrl-C.
-        verbose: Print every frame.
-        settings: As the command line has read them. The server reads the same ones, but for folder and address.
-    """
-    show, inbox = Show(verbose=verbose), SimpleQueue[Line | None]()
-    with ExitStack() as stack:
-        stack.enter_context(stop_by_signal(inbox))
-        folder = data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="agrenting-demo-")))
-        is_new = not msgspec.structs.replace(settings, data_dir=str(folder)).database_path.exists()
-        demo = Demo(folder, show, inbox, is_new=is_new, once=once)
-        try:
-            demo.run()
-        except Stopped:
-            show.text("\nStopped before the first deal was done.")
-            return INTERRUPTED if once else 0
-        except DemoFailed as failure:
-            print(f"agrenting demo: {failure}", file=sys.stderr)
-            return 1
-    show.text(f"Done: {len(demo.deals)} {'deal' if len(demo.deals) == 1 else 'deals'}, and everything balanced.")
-    return 0

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from agrenting.demo.agent import TURN_TIMEOUT_S, Agent, Told, main, tell
 from agrenting.demo.consent import ask, refused
-from agrenting.demo.payments import Payer
+from agrenting.demo.payments import DEPOSIT_LOOK_UPS, Payer
 from crypto import close_message, transfer_message
 
 WORDS: Final = ("coffee", "house")
@@ -23,7 +23,7 @@ async def work(agent: Agent) -> None:
     found = await market.push("discover", {"capability": "translate", "filters": {"status": "online"}})
     victim = min(found["agents"], key=lambda hit: hit["price"])
     await ask(agent, contacts, market, victim["handle"])
-    payer = await Payer.open(agent, victim)
+    payer = await Payer.open(agent, victim, DEPOSIT_LOOK_UPS * agent.configuration.look_up_price)
     offers: list[dict[str, Any]] = []
     for word in WORDS:
         await payer.pay(await payer.look_up(word))

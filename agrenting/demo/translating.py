@@ -65,7 +65,7 @@ class Translating:
         await self.task.push("progress", {"percent": 0, "message": "reading"})
 
     async def translate(self, until: int | None = None) -> None:
-        """Translate line by line: so many in all, or all there are. A line that it has sent before is not sent again."""
+        """Translate line by line: so many in all, or all there are. What was sent before is not sent again."""
         while (seq := self.task.incoming.position.seq) != until:
             line = await self.task.next_chunk()
             if line is None:
@@ -91,9 +91,11 @@ class Translating:
     async def return_to(self, socket: PhoenixSocket) -> None:
         """Join again, from the checkpoint on."""
         first, words = self.task.incoming.position.seq, self._words
-        stored = (await self.task.join(socket))["streams"]["output"]["next_seq"]
-        known = f"its checkpoint knows {words} words, and {stored} lines of its own are there"
-        tell(Told(step=f"is back on a new socket, and joins with input_from {first}: {known}"))
+        await self.task.join(socket)
+        await self.task.flush()  # What it has sent is replayed to it: the checksum is over all of that.
+        stored = self.task.outgoing.position.seq
+        known = f"its checkpoint knows {words} words, and {stored} of its lines are stored"
+        tell(Told(step=f"is back, and joins with input_from {first}: {known}"))
 
     async def finish(self) -> None:
         """Close the output, complete the task, and wait for the money."""

@@ -9,7 +9,7 @@ from typing import Final
 
 
 def _read(name: str) -> str:
-    return files(__package__).joinpath(name).read_text("utf-8")
+    return files("agrenting.demo").joinpath(name).read_text("utf-8")
 
 
 TEXT: Final = tuple(_read("text.txt").splitlines(keepends=True))

@@ -15,6 +15,8 @@ branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
 
 KEPT = timedelta(days=7)
+PRICE_IS_HELD = sa.text("json_extract(state, '$.escrow_status') = 'held'")
+IS_DISPUTED = sa.text("status = 'disputed'")
 
 
 def upgrade() -> None:
@@ -28,6 +30,11 @@ def upgrade() -> None:
         sa.Column("state", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("task_id"),
     )
+    for name, column, where in (
+        ("ix_tasks_held", "client_agent_id", PRICE_IS_HELD),
+        ("ix_tasks_disputed", "id", IS_DISPUTED),
+    ):
+        op.create_index(name, "tasks", [column], sqlite_where=where, postgresql_where=where)
     bind = op.get_bind()
     for id_, text in bind.execute(sa.text("SELECT id, state FROM tasks ORDER BY id")).fetchall():
         state: dict[str, Any] = json.loads(text)
@@ -49,19 +56,28 @@ def downgrade() -> None:
     """Go back, unless a price is held that the version before does not know of.
 
     Raises:
-        RuntimeError: A task is disputed, or its price is held after its completion, or it is paid as it streams.
+        RuntimeError: A task is disputed, or its price is held after its completion, or was split, or it is paid as it
+            streams.
     """
     unknown = op.get_bind().execute(
         sa.text(
             "SELECT count(*) FROM tasks WHERE status = 'disputed' OR (status = 'completed'"
-            " AND json_extract(state, '$.escrow_status') = 'held') OR (status IN ('pending', 'in_progress')"
+            " AND json_extract(state, '$.escrow_status') IN ('held', 'split')) OR (status IN ('pending', 'in_progress')"
             " AND json_extract(state, '$.stream_price') IS NOT NULL)"
         )
     )
     if unknown.scalar_one():
-        raise RuntimeError("tasks are disputed, held or paid as they stream: let them end before going back")
+        raise RuntimeError("tasks are disputed, held, split or paid as they stream: the version before has no such")
+    # What came out of order the version before takes again, in order.
+    op.execute(
+        "DELETE FROM chunks WHERE seq >= (SELECT CASE chunks.direction WHEN 'input' THEN"
+        " json_extract(state, '$.input_stream.next_seq') ELSE json_extract(state, '$.output_stream.next_seq') END"
+        " FROM tasks WHERE tasks.id = chunks.task_id)"
+    )
     op.execute("DELETE FROM timers WHERE kind IN ('task_retention', 'task_hold', 'task_decision')")
     op.drop_table("checkpoints")
+    op.drop_index("ix_tasks_held", "tasks")
+    op.drop_index("ix_tasks_disputed", "tasks")
     with op.batch_alter_table("chunks") as chunks:
         chunks.drop_column("encoding")
 

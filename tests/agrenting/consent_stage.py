@@ -50,7 +50,7 @@ ENGINE: dict[str, tuple[Handler, str]] = {
     "unblock": (UNBLOCK, ""),
     "negotiate": (discovery.HANDLERS["open_negotiation"], discovery.TOPIC),
     "hire": (discovery.HANDLERS["open_task"], discovery.TOPIC),
-    "begin": (task.HANDLERS["progress"], "task"),
+    "begin": (msgspec.structs.replace(task.HANDLERS["progress"], foresees=None), "task"),  # Alone, so that it is noted.
     "finish": (task.HANDLERS["complete"], "task"),
 }
 """Deed → the handler of its event, and the topic that it comes on; empty: the sender's own topic."""
@@ -327,7 +327,7 @@ class Stage:
         """What a deed says, as an event's payload."""
         match deed.act:
             case "negotiate" | "hire":
-                price = {"max_price": PRICE} if deed.act == "hire" else {}
+                price = {"max_price": PRICE, "hold_seconds": 0} if deed.act == "hire" else {}
                 return {"provider_agent_id": deed.whom, "capability": CAPABILITY, **price}
             case "begin":
                 return {"percent": 1}

@@ -1,6 +1,6 @@
 """A stage for lanes: a sheet that Alice and Bob write lines on, and a writer whose batches are released by hand.
 
-A sheet has room for so many lines; what is beyond it is refused. Others change the room: other events of the topic,
+A sheet has room for so many lines; what is beyond it is refused. Alice begins it, Bob may write before. Others change the room: other events of the topic,
 which the lane is told of when they are submitted, and payments, timers, REST and other processes, of which it hears
 once they are stored.
 """
@@ -31,14 +31,17 @@ class Sheet(msgspec.Struct, frozen=True):
 
     lines: tuple[str, ...] = ()
     room: int = 1_000
+    has_begun: bool = True
 
 
 def _after(sheet: Sheet, line: str) -> Sheet:
     if line.startswith("bug"):
         raise RuntimeError(line)
+    if line.startswith("note"):
+        return sheet  # It takes no room.
     if len(sheet.lines) >= sheet.room:
         raise Conflict("full", "There is no room for this line.")
-    return Sheet((*sheet.lines, line), sheet.room)
+    return msgspec.structs.replace(sheet, lines=(*sheet.lines, line))
 
 
 def _told(line: str, topic: str = TOPIC) -> Broadcast:
@@ -48,14 +51,18 @@ def _told(line: str, topic: str = TOPIC) -> Broadcast:
 def _decide(sheet: Sheet, line: str, context: Context) -> Decision:
     if line.startswith("read"):
         return Decision()  # As a duplicate: it is answered and changes nothing.
-    return Decision(state=_after(sheet, line), broadcasts=(_told(line, context.topic),))
+    after = _after(sheet, line)
+    if context.sender == ALICE:
+        after = msgspec.structs.replace(after, has_begun=True)
+    broadcasts = () if line.startswith("quiet") else (_told(line, context.topic),)
+    return Decision(state=after, broadcasts=broadcasts)
 
 
 def _foresees(sheet: Sheet, line: str, context: Context) -> tuple[Sheet, Broadcast | None]:
     if line.startswith("read"):
         raise Conflict("known", "This line is there.")
-    if line.startswith("late"):
-        raise Conflict("late", "When this takes effect, the writer says.")
+    if context.sender == ALICE and not sheet.has_begun:
+        raise Conflict("not_begun", "When Alice begins, the writer says.")
     return _after(sheet, line), None if line.startswith("quiet") else _told(line, context.topic)
 
 
@@ -65,8 +72,8 @@ WRITE: Final = Handler(str, _decide, loads="sheet", access=Access.WRITE, foresee
 class Stage:
     """Lanes, the writer, and all that is told."""
 
-    def __init__(self) -> None:
-        self.stored = Sheet()
+    def __init__(self, sheet: Sheet = Sheet()) -> None:  # noqa: B008 - it is frozen
+        self.stored = sheet
         self.waiting: list[Unit] = []
         self.taken: list[Unit] = []
         self.committed: list[tuple[Unit, Any, Exception | None]] = []
@@ -74,6 +81,10 @@ class Stage:
         """Who said what; a line that was taken back is the word `unsaid`."""
         self.answers: list[tuple[str, str]] = []
         """Each event and what became of it, in the order in which that was told."""
+        self.told: list[str] = []
+        """Both of these, in one order."""
+        self.deaf = ""
+        """Whom an answer cannot be told."""
         self.under_way: dict[str, None] = {}
         """Other events of the topic that the lane has been told of."""
         self.lanes = Lanes(submit=self.waiting.append, decide=self._decide, context=self._context, publish=self._say)
@@ -142,10 +153,11 @@ class Stage:
     def commit(self, *, fails: bool = False) -> None:
         """What it has taken is durable, or nothing of it is; nobody knows yet."""
         before = self.stored
-        self.committed = [(unit, *self._run(unit)) for unit in self.taken]
+        outcomes = [(unit, *self._run(unit)) for unit in self.taken]
         if fails:
             self.stored = before
-            self.committed = [(unit, None, DISK_FULL) for unit in self.taken]
+            outcomes = [(unit, None, DISK_FULL) for unit in self.taken]
+        self.committed += outcomes
         self.taken = []
 
     def settle(self) -> None:
@@ -175,6 +187,10 @@ class Stage:
         """What was published, without who said it."""
         return [what for _, what in self.published]
 
+    def heard_by(self, name: str) -> list[str]:
+        """What one of them was told: all that somebody else has said, or that the clock took back."""
+        return [what for who, what in self.published if who != name]
+
     @property
     def outcomes(self) -> dict[str, str]:
         """Each event that is settled, and what became of it."""
@@ -190,7 +206,8 @@ class Stage:
         outcomes: list[Outcome] = []
         for command in commands:
             try:
-                decision = command.handler.decide(self.stored, command.request, self._context(ALICE, command.topic))
+                context = self._context(command.sender, command.topic)
+                decision = command.handler.decide(self.stored, command.request, context)
             except Exception as error:  # noqa: BLE001 - refusals and bugs are outcomes like any other
                 outcomes.append((None, error))
                 continue
@@ -218,11 +235,15 @@ class Stage:
         for one in told:
             if isinstance(one, Broadcast):
                 self.published.append((str(sender_id), one.payload))
+                self.told.append(one.payload)
             elif isinstance(one, Unsaid):
                 self.published.append((str(sender_id), "unsaid"))
 
     def _answered(self, name: str, done: Done | None, error: Exception | None) -> None:
-        if done is not None:
-            self.answers.append((name, "ok"))
-        else:
-            self.answers.append((name, error.reason if isinstance(error, Refusal) else type(error).__name__))
+        if name == self.deaf:
+            raise OSError("cannot hear")
+        outcome = "ok"
+        if done is None:
+            outcome = error.reason if isinstance(error, Refusal) else type(error).__name__
+        self.answers.append((name, outcome))
+        self.told.append(f"{name}: {outcome}")

@@ -10,7 +10,7 @@ from agrenting.announcements import Announcement
 from agrenting.config import Settings
 from agrenting.folder import Folder
 from agrenting.foreign import ForeignChanges
-from channels.handlers import Broadcast
+from channels.handlers import Broadcast, Saved
 from tests.agrenting.api.market import FakeSocket, Marketplace, Player, marketplace
 
 DISCOVERY = "agents:discovery"
@@ -64,13 +64,34 @@ async def test_a_dead_key_closes_the_sockets_that_it_has_opened_and_no_other(hou
 
 async def test_announced_broadcasts_reach_subscribers_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
-    monkeypatch.setattr(house.market.server.hub, "publish", lambda broadcasts, *_: told.extend(broadcasts))
+    monkeypatch.setattr(house.market.server.engine, "publish", lambda broadcasts, *_: told.extend(broadcasts))
     broadcast = Broadcast(DISCOVERY, "agent_updated", {"a": 1})
     house.announce(Announcement(broadcasts=(broadcast,)))
     for _ in range(3):
         await house.foreign.tell()
 
     assert told == [broadcast]
+
+
+async def test_an_announced_task_is_forgotten_and_read_anew_and_no_socket_is_told(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which state it has come to is not announced: it may have gone on since."""
+    saved: list[Any] = []
+    told: list[Any] = []
+    lanes = house.market.server.engine.lanes
+    monkeypatch.setattr(lanes, "saved", lambda topic, state: saved.append((topic, state)))
+    monkeypatch.setattr(house.market.server.engine, "publish", lambda broadcasts, *_: told.extend(broadcasts))
+    broadcast = Broadcast("task:1", "task_cancelled", {"a": 1})
+    house.announce(Announcement(broadcasts=(broadcast, Saved("task:1", {"secret": "state"}), Saved("task:2"))))
+    for _ in range(2):
+        await house.foreign.tell()
+
+    assert saved == [("task:1", None), ("task:2", None)]
+    assert told == [broadcast]
+    stored = await house.market.server.database.read(lambda tx: tx.all("SELECT body FROM announcements"))
+    assert len(stored) == 1
+    assert "secret" not in stored[0][0]
 
 
 async def test_what_could_not_be_read_is_told_at_the_next_look(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -170,6 +170,8 @@ def test_settings_come_from_defaults_then_file_then_environment_then_command_lin
         ({"AGRENTING_OUTBOX_BYTES_MAX": "-1"}, "outbox_bytes_max"),
         ({"AGRENTING_CONTROL_PER_S": "0"}, "control_per_s"),
         ({"AGRENTING_FEE_BPS": "10001"}, "fee_bps"),
+        ({"AGRENTING_LIMITS_HOLD_DEFAULT_S": "604801"}, "limits.hold_default_s"),
+        ({"AGRENTING_LIMITS_HOLD_DEFAULT_S": "-1"}, "limits.hold_default_s"),
         ({"AGRENTING_PORT": "70000"}, "port"),
     ],
     ids=str,

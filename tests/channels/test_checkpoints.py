@@ -126,9 +126,7 @@ class TestGrowing:
         assert world.everything() == before
 
     @pytest.mark.parametrize("older", [0, 4])
-    def test_the_same_state_under_an_older_seq_is_no_repetition(
-        self, world: Witness, task_id: str, older: int
-    ) -> None:
+    def test_the_same_state_under_an_older_seq_is_no_repetition(self, world: Witness, task_id: str, older: int) -> None:
         save(world, task_id, older)
         save(world, task_id, 5)
 

@@ -41,12 +41,12 @@ PER_BYTES = {"amount": UNIT, "per": "bytes", "unit_bytes": 10}
 class Town(Played):
     """A marketplace where Bob works for 100 a unit, and Alice has a channel with him."""
 
-    def __init__(self, **channel: Any) -> None:
+    def __init__(self, *, deposit: int = 500, accepted: bool = True, **channel: Any) -> None:
         super().__init__()
         self.deposit(ALICE, 10_000)
         self.deposit(BOB, 10_000)
         self.change_agent(BOB, capabilities=(Capability("translate", UNIT),))
-        self.wire = self.channel(**({"deposit": 500} | channel))
+        self.wire = self.channel(deposit=deposit, accepted=accepted, **channel)
 
     @property
     def channel_id(self) -> str:

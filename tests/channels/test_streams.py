@@ -1,4 +1,6 @@
 import hashlib
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -104,9 +106,7 @@ class TestSendingAChunk:
     def test_counts_decoded_bytes_not_characters(self, world: World, task_id: str, direction: Direction) -> None:
         assert send(world, task_id, direction, chunk="é€")["total_size"] == 5
 
-    def test_that_does_not_fit_its_encoding_is_refused(
-        self, world: World, task_id: str, direction: Direction
-    ) -> None:
+    def test_that_does_not_fit_its_encoding_is_refused(self, world: World, task_id: str, direction: Direction) -> None:
         before = world.everything()
 
         refusal = refused(send, world, task_id, direction, chunk="AB==", encoding="base64")
@@ -332,6 +332,48 @@ class TestWhoAndWhen:
             refusal = refused(act, world, task_id, direction)
             assert (refusal.kind, refusal.reason) == ("expired", "expired")
             assert refusal.context == {"expired_at": world.now}
+
+    def test_a_disputed_task_lets_the_output_alone_be_finished(
+        self, world: World, task_id: str, direction: Direction
+    ) -> None:
+        for each in DIRECTIONS:
+            stream(world, task_id, each, HELLO[0])
+        world.push(ALICE, topic_of(task_id), "dispute", {"reason": "it is late"})
+        other = world.listen(receiver_of(direction), topic_of(task_id))
+        before = world.everything()
+
+        if direction == "input":
+            for act in (partial(send, seq=1), finish):
+                refusal = refused(act, world, task_id, direction)
+                assert (refusal.kind, refusal.reason) == ("conflict", "escrow_locked")
+                assert refusal.context == {"decides_at": world.now + timedelta(seconds=WEEK_S)}
+            assert send(world, task_id, direction)["duplicate"] is True
+            assert world.everything() == before
+            return
+        assert send(world, task_id, direction, chunk=HELLO[1], seq=1)["status"] == "disputed"
+        assert finish(world, task_id, direction)["verified"] is True
+        assert other.events() == ["output_stream", "output_complete"]
+
+    def test_of_a_disputed_task_is_late_once_the_clock_decides(
+        self, world: World, task_id: str, direction: Direction
+    ) -> None:
+        """Else a provider could win by finishing while the timer is late."""
+        for each in DIRECTIONS:
+            stream(world, task_id, each, HELLO[0])
+        world.push(ALICE, topic_of(task_id), "dispute", {"reason": "it is late"})
+        world.advance(WEEK_S - 0.001, run_timers=False)
+        if direction == "output":
+            assert send(world, task_id, direction, chunk=HELLO[1], seq=1)["next_seq"] == 2
+        world.advance(0.001, run_timers=False)
+        before = world.everything()
+
+        for act in (partial(send, seq=2), finish):
+            refusal = refused(act, world, task_id, direction)
+            if direction == "input":
+                assert refusal.reason == "escrow_locked"
+            else:
+                assert (refusal.kind, refusal.context) == ("expired", {"expired_at": world.now})
+        assert world.everything() == before
 
     def test_what_comes_just_before_the_deadline_is_in_time(
         self, world: World, task_id: str, direction: Direction

@@ -234,8 +234,12 @@ class TestKeeping:
         task_id = hired(world)
         stream(world, task_id, "input", "hello ")
         push(world, BOB, task_id, "checkpoint", state={"at": 1}, seq=1)
-        event, who = {"failed": ("error", BOB), "cancelled": ("cancel", ALICE), "completed": ("complete", BOB)}[phase]
-        push(world, who, task_id, event, **{"error": {"type": "no"}, "complete": {"result": 1}}.get(event, {}))
+        if phase == "failed":
+            push(world, BOB, task_id, "error", type="no")
+        elif phase == "cancelled":
+            push(world, ALICE, task_id, "cancel")
+        else:
+            push(world, BOB, task_id, "complete", result=1)
         whole = world.join(ALICE, topic_of(task_id))
 
         world.advance(WEEK_S - 1)

@@ -1,21 +1,36 @@
 """Neither side gains by timing: whatever is done at whatever point of a task's life, the money ends where it should.
 
-`RULES` and `SILENCE` say the rules in words: for every move and every state of a task, the refusal or the state that it
-leads to, and where silence ends. The test makes every move at every point, and all pairs of moves in either order, also
-where the clock is late; and after each it lets time pass without end: no money stays, and no timer waits.
+What should happen stands in task_timing.py. The test makes every move at every point, and all pairs of moves in either
+order, also where the clock is late; and after each it lets time pass without end: no money stays, and no timer waits.
 """
 
 from datetime import timedelta
+from fractions import Fraction
 from typing import Any, Final, NamedTuple
 
+import msgspec
 import pytest
 
 from channels.agents import Capability
 from channels.ending import ban_task
 from channels.errors import Refusal
 from channels.ledger import EXTERNAL, FEES, escrow
-from tests.channels.roles import ALICE, Player
+from tests.channels.roles import ALICE, MARKET, Player, refused
 from tests.channels.stream_play import twin_of
+from tests.channels.task_timing import (
+    CLOCK,
+    DUE,
+    FREE,
+    FREE_AND_LATE,
+    HELD,
+    LATE,
+    POINTS,
+    RULES,
+    RUNNING,
+    SHOWN,
+    SILENCE,
+    Rules,
+)
 from tests.channels.work import GLOBAL_BOB, PRICE, PURSE, closing, decide, hired, push, topic_of
 from tests.channels.world import THE_HOUSE, World
 
@@ -23,196 +38,6 @@ BOB: Final = GLOBAL_BOB
 HOLD_S: Final = 3_600
 FEE: Final = 50
 """Five per cent of the price of 1,000."""
-
-DUE: Final = ("task_deadline", "task_hold", "task_decision")
-"""The timers that end something: a task, a hold, a dispute."""
-
-UNSTARTED = "pending"
-STARTED = "started emptied"
-"""In progress without output; `emptied`: its output stream was closed without a chunk."""
-OUTPUT = "gapped chunks"
-"""Output was stored, without its beginning or with it, and is not closed."""
-HELD = "held;output held;result"
-DISPUTED = "disputed;gapped disputed;chunks disputed;output disputed;result"
-SETTLED = "settled;client settled;provider settled;split settled;default"
-"""`settled;client`: as an operator or the rules have decided; `settled;default`: for the provider, by the clock."""
-ENDED = f"cancelled failed paid {SETTLED}"
-RUNNING = f"{UNSTARTED} {STARTED} {OUTPUT} verified"
-
-SHOWN: Final[dict[str, tuple[str, str]]] = {
-    "pending": ("pending", "held"),
-    **dict.fromkeys(f"{STARTED} {OUTPUT} verified".split(), ("in_progress", "held")),
-    **dict.fromkeys(HELD.split(), ("completed", "held")),
-    **dict.fromkeys(DISPUTED.split(), ("disputed", "held")),
-    "paid": ("completed", "released"),
-    "cancelled": ("cancelled", "refunded"),
-    "failed": ("failed", "refunded"),
-    "settled;client": ("failed", "refunded"),
-    "settled;provider": ("completed", "released"),
-    "settled;default": ("completed", "released"),
-    "settled;split": ("completed", "split"),
-}
-"""Status and escrow of each state."""
-
-SILENCE: Final[dict[str, str]] = {
-    **dict.fromkeys(f"{UNSTARTED} {STARTED} {OUTPUT}".split(), "failed"),
-    "verified": "held;output",
-    **dict.fromkeys(HELD.split(), "paid"),
-    **dict.fromkeys(["disputed;gapped", "disputed;chunks"], "settled;client"),
-    **dict.fromkeys(["disputed;output", "disputed;result"], "settled;default"),
-}
-"""Where the next timer leads: the deadline, the end of the hold, the day of the decision."""
-
-RULES: Final[dict[str, dict[str, str]]] = {
-    "client cancels": {
-        f"{UNSTARTED} {STARTED}": "-> cancelled",
-        f"{OUTPUT} verified": "output_delivered",
-        DISPUTED: "escrow_locked",
-        f"{HELD} {ENDED}": "terminal_state",
-    },
-    "provider cancels": {
-        RUNNING: "-> cancelled",
-        DISPUTED: "escrow_locked",
-        f"{HELD} {ENDED}": "terminal_state",
-    },
-    "error": {RUNNING: "-> failed", DISPUTED: "escrow_locked", f"{HELD} {ENDED}": "terminal_state"},
-    "complete with a result": {
-        f"{UNSTARTED} {STARTED}": "-> held;result",
-        OUTPUT: "stream_incomplete",
-        "verified": "-> held;output",
-        DISPUTED: "escrow_locked",
-        f"{HELD} {ENDED}": "terminal_state",
-    },
-    "complete without a result": {
-        f"{UNSTARTED} {STARTED}": "nothing_delivered",
-        OUTPUT: "stream_incomplete",
-        "verified": "-> held;output",
-        DISPUTED: "escrow_locked",
-        f"{HELD} {ENDED}": "terminal_state duplicate",
-    },
-    "release": {
-        RUNNING: "not_completed",
-        HELD: "-> paid",
-        DISPUTED: "escrow_locked",
-        "paid settled;provider settled;default": "duplicate",
-        "cancelled failed settled;client settled;split": "not_held",
-    },
-    "dispute": {
-        UNSTARTED: "not_started",
-        STARTED: "-> settled;client",
-        "gapped": "-> disputed;gapped",
-        "chunks": "-> disputed;chunks",
-        "verified held;output": "-> disputed;output",
-        "held;result": "-> disputed;result",
-        f"{DISPUTED} {SETTLED}": "dispute_used",
-        "cancelled failed paid": "terminal_state dispute_used",
-    },
-    "progress": {
-        UNSTARTED: "-> started",
-        f"{STARTED} {OUTPUT} verified": "",
-        DISPUTED: "escrow_locked",
-        f"{HELD} {ENDED}": "terminal_state",
-    },
-    "chunk": {
-        "pending started gapped chunks": "-> chunks",
-        "disputed;gapped disputed;chunks": "-> disputed;chunks",
-        "emptied verified disputed;output": "stream_closed",
-        "disputed;result": "* stream_closed",
-        f"{HELD} {ENDED}": "terminal_state",
-    },
-    "close": {
-        "pending started": "-> emptied",
-        "gapped disputed;gapped": "missing_chunks",
-        "chunks": "-> verified",
-        "disputed;chunks": "-> disputed;output",
-        "emptied verified disputed;output": "duplicate",
-        "disputed;result": "* duplicate",
-        f"{HELD} {ENDED}": "terminal_state duplicate",
-    },
-    **{
-        f"operator decides {decision}": {
-            DISPUTED: f"-> settled;{decision}",
-            SETTLED: "terminal_state",
-            f"{RUNNING} {HELD} cancelled failed paid": "not_disputed",
-        }
-        for decision in ("client", "provider", "split")
-    },
-    "client blocks": {UNSTARTED: "-> cancelled", f"{STARTED} {OUTPUT} verified {HELD} {DISPUTED} {ENDED}": "*"},
-    "provider blocks": {UNSTARTED: "-> cancelled", f"{STARTED} {OUTPUT} verified {HELD} {DISPUTED} {ENDED}": "*"},
-    "client is banned": {
-        f"{UNSTARTED} {STARTED} {OUTPUT}": "-> cancelled",
-        "verified": "-> disputed;output",
-        f"{HELD} {DISPUTED} {ENDED}": "*",
-    },
-    "provider is banned": {
-        f"{UNSTARTED} {STARTED} {OUTPUT}": "-> cancelled",
-        "verified held;output": "-> disputed;output",
-        "held;result": "-> disputed;result",
-        f"{DISPUTED} {ENDED}": "*",
-    },
-}
-"""Move → states → what comes of it.
-
-`-> state`; or the reason that it is refused for, where nothing changes; `duplicate` is an answer that changes nothing
-either; of several one; `*` stands for an effect that changes neither the state nor where the money is.
-"""
-
-LATE: Final[dict[str, dict[str, str]]] = {
-    **{move: {RUNNING: "expired"} for move in ("client cancels", "provider cancels", "error", "progress")},
-    **{move: {RUNNING: "expired"} for move in ("complete with a result", "complete without a result")},
-    "dispute": {f"{STARTED} {OUTPUT} verified {HELD}": "expired"},
-    "chunk": {RUNNING: "expired", DISPUTED: "expired stream_closed"},
-    "close": {RUNNING: "expired duplicate", DISPUTED: "expired duplicate"},
-    **{f"operator decides {decision}": {DISPUTED: "expired"} for decision in ("client", "provider", "split")},
-}
-"""The same where a timer is due that has not run yet; where it says nothing, RULES hold."""
-
-FREE: Final[dict[str, dict[str, str]]] = {
-    "client cancels": {RUNNING: "-> cancelled"},
-    "complete with a result": {f"{UNSTARTED} {STARTED} verified": "-> paid"},
-    "complete without a result": {"verified": "-> paid"},
-    "release": {"cancelled failed paid": "not_held"},
-    "dispute": {f"{STARTED} {OUTPUT} verified": "not_held"},
-    "client is banned": {"verified": "-> cancelled"},
-    "provider is banned": {"verified": "-> cancelled"},
-}
-"""The same where the task costs nothing, so that nothing is held."""
-
-FREE_AND_LATE: Final[dict[str, dict[str, str]]] = {
-    **{
-        move: {RUNNING: "expired"} for move in ("client cancels", "complete with a result", "complete without a result")
-    },
-    "dispute": FREE["dispute"],
-}
-"""Both."""
-
-Rules = dict[str, dict[str, str]]
-
-POINTS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
-    "before the start": ("pending", ()),
-    "before the start, with input": ("pending", ("input",)),
-    "after progress": ("started", ("progress",)),
-    "after an empty output": ("emptied", ("close",)),
-    "after a chunk ahead of a gap": ("gapped", ("gap",)),
-    "after 1 chunk of 3": ("chunks", ("chunk",)),
-    "after 2 chunks of 3": ("chunks", ("chunk", "chunk")),
-    "after 3 chunks of 3": ("chunks", ("chunk", "chunk", "chunk")),
-    "after verified output": ("verified", ("chunk", "chunk", "close")),
-    "after completion, held": ("held;output", ("chunk", "close", "complete without a result")),
-    "after completion with a result alone, held": ("held;result", ("complete with a result",)),
-    "after the deadline with verified output": ("held;output", ("chunk", "close", "due")),
-    "after release": ("paid", ("complete with a result", "release")),
-    "after the hold": ("paid", ("chunk", "close", "complete with a result", "due")),
-    "after an end without work": ("failed", ("progress", "due")),
-    "disputed in the middle": ("disputed;chunks", ("chunk", "dispute")),
-    "disputed after completion": ("disputed;output", ("chunk", "close", "complete with a result", "dispute")),
-    "disputed with a result alone": ("disputed;result", ("complete with a result", "dispute")),
-    "taken back by a dispute": ("settled;client", ("progress", "dispute")),
-}
-"""Points of a task's life: the state, and how it came about."""
-
-CLOCK = ("almost due", "due", "late")
-"""Nearly the time of the next timer; that time; and the same with a timer that does not run yet."""
 
 
 class Scene(NamedTuple):
@@ -222,6 +47,7 @@ class Scene(NamedTuple):
         world: Where it is.
         task_id: Its id.
         price: 0 or PRICE.
+        hold_seconds: How long that is held after completion.
         state: As the rules call it.
         is_late: A timer is due that has not run.
         told: How it came about.
@@ -230,6 +56,7 @@ class Scene(NamedTuple):
     world: World
     task_id: str
     price: int
+    hold_seconds: int
     state: str
     is_late: bool = False
     told: tuple[str, ...] = ()
@@ -315,7 +142,7 @@ def after(scene: Scene, move: str) -> Scene:
     answer = do(twin, move)
     if said and said[0] == "->":
         assert answer == "ok", (told, scene.state, answer)
-        state = said[1]
+        state = at_once(scene, said[1])
         # A move that comes before a late timer and is allowed has ended what was late, or not changed it.
         is_late = scene.is_late and twin.held()[0].status == before[0].status
         return shown(twin._replace(state=state, is_late=is_late, told=told))
@@ -343,14 +170,14 @@ def after_the_clock(scene: Scene, move: str) -> Scene:
             world.advance(max(wait_s - 0.001, 0))
         return shown(scene._replace(world=world, told=told))
     world.advance(wait_s)
-    state = next_of(scene) if ends else scene.state
+    state = at_once(scene, SILENCE[scene.state]) if ends else scene.state
     return shown(scene._replace(world=world, state=state, is_late=False, told=told))
 
 
-def next_of(scene: Scene) -> str:
-    """Where the next timer leads; what costs nothing is not held."""
-    state = SILENCE[scene.state]
-    return "paid" if scene.price == 0 and state.startswith("held") else state
+def at_once(scene: Scene, state: str) -> str:
+    """The state that the rules name; but where nothing is held, completion pays at once."""
+    is_paid = state in HELD.split() and not (scene.price and scene.hold_seconds)
+    return "paid" if is_paid else state
 
 
 def shown(scene: Scene) -> Scene:
@@ -393,13 +220,13 @@ def began(price: int, hold_seconds: int = HOLD_S) -> Scene:
     world.deposit(ALICE, PURSE)
     world.change_agent(BOB, capabilities=(Capability("translate", price),))
     task_id = hired(world, provider=BOB, max_price=price, hold_seconds=hold_seconds)
-    return Scene(world=world, task_id=task_id, price=price, state="pending")
+    return Scene(world=world, task_id=task_id, price=price, hold_seconds=hold_seconds, state="pending")
 
 
-def at(point: str, *, price: int = PRICE) -> Scene:
+def at(point: str, *, price: int = PRICE, hold_seconds: int = HOLD_S) -> Scene:
     """A task at that point of its life."""
     state, moves = POINTS[point]
-    scene = began(price)
+    scene = began(price, hold_seconds)
     for move in moves:
         if move == "due":
             (due,) = scene.world.timers.values()
@@ -412,12 +239,12 @@ def at(point: str, *, price: int = PRICE) -> Scene:
 
 def explored(scene: Scene, *, depth: int) -> int:
     """Make every move there, and after each that changed something every other one; how many were made."""
-    count = 0
+    count, before = 0, scene.world.everything()
     for move in (*RULES, *CLOCK):
         then = after(scene, move)
         count += 1
         outlasted(then)
-        if depth > 1 and (then.state, then.is_late, then.world.now) != (scene.state, scene.is_late, scene.world.now):
+        if depth > 1 and (then.world.now, then.world.everything()) != (scene.world.now, before):
             count += explored(then, depth=depth - 1)
     return count
 
@@ -427,15 +254,57 @@ def test_every_move_at_every_point_and_every_two_of_them_end_with_the_money_wher
     assert explored(at(point), depth=2) > len(RULES)
 
 
-@pytest.mark.parametrize(
-    "point", [point for point, (state, _) in POINTS.items() if state in f"{RUNNING} failed".split()]
-)
-def test_what_costs_nothing_ends_as_well(point: str) -> None:
-    assert explored(at(point, price=0), depth=2) > len(RULES)
+@pytest.mark.parametrize("point", [point for point, (state, _) in POINTS.items() if state in RUNNING.split()])
+@pytest.mark.parametrize(("price", "hold_seconds"), [(PRICE, 0), (0, HOLD_S)], ids=["paid at once", "free"])
+def test_what_is_not_held_ends_as_well(point: str, price: int, hold_seconds: int) -> None:
+    assert explored(at(point, price=price, hold_seconds=hold_seconds), depth=2) > len(RULES)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("point", POINTS)
-def test_every_three_moves_end_with_the_money_where_it_should(point: str) -> None:
-    assert explored(at(point), depth=3) > len(RULES)
+def test_every_four_moves_end_with_the_money_where_it_should(point: str) -> None:
+    assert explored(at(point), depth=4) > len(RULES)
+
+
+class TestOperators:
+    @pytest.mark.parametrize("fee_bps", [0, 1, 500, 9_999, 10_000])
+    @pytest.mark.parametrize("price", [1, 2, 19, 20, 21, 999, 1_000, 10_001, 10**15])
+    @pytest.mark.parametrize(
+        ("decision", "client_bps"),
+        [("client", None), ("provider", None), *(("split", bps) for bps in (1, 3_333, 5_000, 9_999))],
+    )
+    def test_decide_to_the_last_minor_unit(
+        self, decision: str, client_bps: int | None, price: int, fee_bps: int
+    ) -> None:
+        world = World(ALICE, BOB, market=msgspec.structs.replace(MARKET, fee_bps=fee_bps))
+        world.deposit(ALICE, price)
+        world.change_agent(BOB, capabilities=(Capability("translate", price),))
+        task_id = hired(world, provider=BOB, max_price=price)
+        push(world, BOB, task_id, "output_stream", chunk="x", seq=0)
+        push(world, ALICE, task_id, "dispute", reason="bad")
+        share = {"client": Fraction(1), "provider": Fraction(0)}.get(decision, Fraction(client_bps or 0, 10_000))
+
+        answer = decide(world, task_id, decision, **({} if client_bps is None else {"client_bps": client_bps}))
+
+        to_client = int(price * share)  # Rounds down.
+        to_provider = price - to_client
+        fee = int(to_provider * Fraction(fee_bps, 10_000))  # Rounds down.
+        settled = {name: answer["settlement"][name] for name in ("to_client", "to_provider", "fee", "decided_by")}
+        assert settled == {"to_client": to_client, "to_provider": to_provider, "fee": fee, "decided_by": "operator"}
+        purses = (world.available(ALICE), world.available(BOB), world.accounts[FEES])
+        assert purses == (to_client, to_provider - fee, fee)
+        assert world.accounts[escrow(task_id)] == 0
+        world.require_balance()
+
+    @pytest.mark.parametrize(
+        ("decision", "client_bps"),
+        [*(("split", bps) for bps in (None, 0, 10_000, -1, 10_001)), ("client", 1), ("provider", 9_999)],
+    )
+    def test_name_a_part_for_a_split_alone(self, decision: str, client_bps: int | None) -> None:
+        scene = at("disputed in the middle")
+        before = scene.world.everything()
+
+        refusal = refused(decide, scene.world, scene.task_id, decision, client_bps=client_bps)
+
+        assert (refusal.reason, scene.world.everything()) == ("invalid_payload", before)

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from tests.system.harness import MarketProcess
 from tests.system.resuming import CHUNKS, EVENTS, INPUT, OUTPUT, Cut, Ground, Run
@@ -240,22 +241,33 @@ async def test_who_does_not_read_its_replay_just_waits_in_it(hall: Hall) -> None
             assert not ear.heard["output"][-1].is_replay
 
 
-async def test_what_waited_for_the_end_of_a_replay_comes_once_wherever_the_reader_stops(hall: Hall) -> None:
+@pytest.mark.parametrize("size", [16 * KIB, 50_000, 39_000])
+async def test_what_waited_for_the_end_of_a_replay_comes_once_wherever_the_reader_stops(hall: Hall, size: int) -> None:
     """A replay ends while its reader does not read; a chunk waits for it, then more of them than an outbox holds.
 
-    How much a connection takes that nobody reads is the machine's affair: so the stored stream is longer each time.
+    How much a connection takes that nobody reads is the machine's affair: so it is asked for another amount each time.
     """
-    wave = 6
-    chunks = words(20 * wave, 64 * KIB)
-    async with hall.task() as task:
-        for count in range(0, len(chunks), wave):
+    wave = 2 + OUTBOX // size
+    amounts = range(2 * MIB // size, 4 * MIB // size, 2 * 64 * KIB // size)
+    stored = amounts.stop
+    chunks = words(stored + wave * len(amounts), size)
+    async with hall.task() as task, task.ear(hall.alice) as other:
+        await task.send("output", chunks[:stored])
+        for amount in amounts:
+            held = chunks[: stored - amount]
             async with task.ear(hall.alice, sock=await narrow(hall.market), max_queue=1) as slow:
-                await slow.join(output_from=0)
+                slow.logs["output"], other.logs["output"] = Log(held=held), Log(held=held)
+                await slow.resume("output")
                 slow.pause.clear()
-                await task.send("output", chunks[count : count + 1], first=count)
-                async with task.ear(hall.alice) as other:  # Once it has everything, the slow one has all it can take.
-                    await other.join(output_from=0)
-                    await other.has("output", count + 1)
-                await task.send("output", chunks[count + 1 : count + wave], first=count + 1)
+                await other.resume("output")  # Once it has everything, the slow one has all that it can take.
+                await other.has("output", stored)
+                for until in (stored + 1, stored + wave):
+                    await task.send("output", chunks[stored:until], first=stored)
+                    await other.has("output", until)
+                    stored = until
                 slow.pause.set()
-                await slow.has("output", count + wave)
+                try:
+                    await slow.has("output", stored)
+                except ConnectionClosed as closed:  # Its replay had ended, and then its outbox was full.
+                    assert closed.rcvd is not None
+                    assert closed.rcvd.code == 1013

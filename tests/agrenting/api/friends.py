@@ -92,7 +92,7 @@ def wanted(provider: Player) -> dict[str, Any]:
 
 def hired(provider: Player) -> dict[str, Any]:
     """The body that opens a task at the list price."""
-    return {**wanted(provider), "max_price": PRICE}
+    return {**wanted(provider), "max_price": PRICE, "hold_seconds": 0}
 
 
 def opening(path: str, provider: Player) -> dict[str, Any]:

@@ -20,7 +20,8 @@ async def hired(alice: Player, bob: Player) -> dict[str, Any]:
 
 
 def hire(provider: Player, **changed: Any) -> dict[str, Any]:
-    return {"provider_agent_id": provider.id, "capability": "translate", "max_price": PRICE, "hold_seconds": 0, **changed}
+    terms = {"max_price": PRICE, "hold_seconds": 0}
+    return {"provider_agent_id": provider.id, "capability": "translate", **terms, **changed}
 
 
 def checksum(*chunks: bytes) -> dict[str, Any]:
