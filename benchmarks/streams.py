@@ -20,6 +20,7 @@ from benchmarks.streaming import Kind, Receiver, Sender, Times, open_task
 
 KIB, MIB = 1_024, 1_048_576
 KINDS: Final = tuple(Kind(form, size * KIB) for form in ("text", "binary") for size in (1, 16, 64))
+KINDS_QUICK: Final = KINDS[0], KINDS[-1]
 SMALL: Final = KINDS[0]
 TICK_S: Final = 0.01
 """What the kernel counts CPU seconds in."""
@@ -32,7 +33,7 @@ LONG_BYTES, LONG_BYTES_QUICK = 128 * MIB, 32 * MIB
 LONG: Final = Kind("binary", 16 * KIB)
 SAMPLE_S = 0.02
 QUICK_S = 2.0
-"""Rounds shorter than this are made with fewer and shorter streams."""
+"""Rounds shorter than this are made with fewer kinds, and with fewer and shorter streams."""
 
 Percentiles = tuple[float, float]
 """The 50th and the 99th, in milliseconds."""
@@ -100,13 +101,14 @@ Round = Callable[[Side, Figures], Awaitable[None]]
 async def streams(effort: Effort) -> list[Result]:
     """Throughput by kind and size of chunks, then latencies, then memory."""
     results: list[Result] = []
+    is_quick = effort.seconds < QUICK_S
     with _sides() as sides:
-        for kind in KINDS:
+        for kind in KINDS_QUICK if is_quick else KINDS:
             results += await _throughput(sides, kind, effort)
         results += await _throughput(sides, SMALL, effort, count=AT_ONCE, window=AT_ONCE_WINDOW)
         results += await _latency(sides, effort, is_loaded=False)
         results += await _latency(sides, effort, is_loaded=True)
-    return [*results, *await _memory(is_quick=effort.seconds < QUICK_S)]
+    return [*results, *await _memory(is_quick=is_quick)]
 
 
 @contextmanager
@@ -234,7 +236,7 @@ async def _memory(*, is_quick: bool) -> list[Result]:
             peaks.append(await _stream_once(side, length, memory, is_replayed=True) / KIB)
             long.append(memory)
     names = f"{count} streams of {STREAM_BYTES // MIB} MiB", f"one stream of {length // MIB} MiB"
-    expected = "as the peer"
+    expected = "as the peer's"
     return [
         _memory_line(f"memory by MiB, {names[0]}", [one.slope for one in over], "KiB/MiB", expected),
         _memory_line(f"memory more after {names[0]}", grown, "MiB", expected),

@@ -312,7 +312,6 @@ class IncomingStream:
         else:
             self._go_back_to(self._durable)
             self._is_sure = self.needs_replay = True
-            self._arrived.clear()
 
     def _require_checksum(self, tally: Tally, claim: Told) -> None:
         checksum = tally.checksum
@@ -324,9 +323,7 @@ class IncomingStream:
         while len(self._handed_on) > 1 and self.position.seq > tally.position.seq:
             self._handed_on.pop()
         self._handed_on[-1] = tally
-        first = self._rewritten
-        if first is None or first.seq > tally.position.seq:
-            self._rewritten = StreamRewritten(seq=tally.position.seq, size=tally.position.size)
+        self._rewritten = StreamRewritten(seq=tally.position.seq, size=tally.position.size)
 
     def _tally_at(self, seq: int) -> Tally | None:
         """What was handed on before a chunk, if it is remembered."""

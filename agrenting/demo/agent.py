@@ -161,7 +161,7 @@ class Agent:
         """One more socket, for a stream that may be cut without taking the rest along."""
         return connection(self.configuration)
 
-    def file(self, of: str, suffix: str) -> Path:
+    def path_of(self, of: str, suffix: str) -> Path:
         """Where it keeps what belongs to something."""
         return Path(self.configuration.receipts) / f"{self.configuration.role}-{of}.{suffix}"
 
@@ -186,7 +186,7 @@ class Agent:
         files: dict[str, str] = {}
         for name, content in (("input", sent), ("output", got)):
             if content is not None:
-                path = self.file(task_id, name)
+                path = self.path_of(task_id, name)
                 path.write_bytes(content)
                 files[name] = str(path)
         receipt = Receipt(of=task_id, paths=(await self._keep(task_id, f"/tasks/{task_id}/receipt"),), **files)
@@ -194,7 +194,7 @@ class Agent:
         tell(Told(step=f"keeps its receipt of the task, signed by the platform{beside}", receipt=receipt))
 
     async def _keep(self, of: str, route: str) -> str:
-        path = self.file(of, "json")
+        path = self.path_of(of, "json")
         path.write_bytes(msgspec.json.encode(await self.rest.get(route)))
         return str(path)
 

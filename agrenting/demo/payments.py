@@ -235,12 +235,12 @@ class Payee:
 
 def keeper_of(agent: Agent, channel_id: str) -> ChannelKeeper:
     """The keeper of one of an agent's channels, with its record beside the receipts."""
-    return ChannelKeeper(agent.signer, agent_id=agent.id, path=agent.file(channel_id, "channel"))
+    return ChannelKeeper(agent.signer, agent_id=agent.id, path=agent.path_of(channel_id, "channel"))
 
 
 async def keep_proofs(agent: Agent, channel_id: str) -> None:
     """Fetch the receipt and the history of a closed channel, and keep them as files."""
-    receipt, history = agent.file(channel_id, "json"), agent.file(channel_id, "jsonl")
+    receipt, history = agent.path_of(channel_id, "json"), agent.path_of(channel_id, "jsonl")
     receipt.write_bytes(msgspec.json.encode(await agent.rest.get(f"/payment-channels/{channel_id}/receipt")))
     history.write_bytes(await agent.rest.file(f"/payment-channels/{channel_id}/history", JSON_LINES))
     tell(

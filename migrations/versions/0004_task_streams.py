@@ -74,6 +74,9 @@ def downgrade() -> None:
         " json_extract(state, '$.input_stream.next_seq') ELSE json_extract(state, '$.output_stream.next_seq') END"
         " FROM tasks WHERE tasks.id = chunks.task_id)"
     )
+    op.execute(
+        "UPDATE tasks SET state = json_remove(state, '$.input_stream.ahead', '$.output_stream.ahead', '$.checkpoint_seq')"
+    )
     op.execute("DELETE FROM timers WHERE kind IN ('task_retention', 'task_hold', 'task_decision')")
     op.drop_table("checkpoints")
     op.drop_index("ix_tasks_held", "tasks")

@@ -1,6 +1,7 @@
 """A stage for lanes: a sheet that Alice and Bob write lines on, and a writer whose batches are released by hand.
 
-A sheet has room for so many lines; what is beyond it is refused. Alice begins it, Bob may write before. Others change the room: other events of the topic,
+A sheet has room for so many lines; what is beyond it is refused. Alice begins it, Bob may write before. Others change
+the room: other events of the topic,
 which the lane is told of when they are submitted, and payments, timers, REST and other processes, of which it hears
 once they are stored.
 """

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.datastructures import Headers
+from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 
 from agrenting.client import Disconnected, NoAnswer, PhoenixSocket, RefusedByServer, Topic, TopicEnded
@@ -382,6 +383,27 @@ async def test_a_lost_connection_is_told_to_everybody_who_waits(alice: PhoenixSo
     for doing in doings:
         with pytest.raises(Disconnected, match="the connection was closed with 1012: service restart"):
             await doing()
+
+
+async def test_a_topics_end_says_why(alice: PhoenixSocket, stage: Stage) -> None:
+    for payload, reason in (({"reason": "relay_void"}, "relay_void"), ({}, None), ({"reason": 1}, None)):
+        topic = await stage.take_join(alice, "room:1")
+        await stage.tell(topic, "phx_error", payload)
+
+        with pytest.raises(TopicEnded) as ended:
+            await topic.next_event()
+        assert ended.value.reason == reason
+
+
+async def test_a_connection_can_be_cut_without_goodbye(alice: PhoenixSocket, stage: Stage) -> None:
+    topic = await stage.take_join(alice, "room:1")
+
+    alice.abort()
+
+    with pytest.raises(Disconnected):
+        await topic.next_event()
+    await stage.connection.wait_closed()
+    assert stage.connection.close_code == CloseCode.ABNORMAL_CLOSURE
 
 
 async def test_leaving_by_a_connection_that_is_lost_says_so(alice: PhoenixSocket, stage: Stage) -> None:

@@ -54,7 +54,7 @@ async def paid() -> Pair:
 async def until(is_so: Callable[[], bool]) -> None:
     """Let everybody go on until something is so."""
     async with asyncio.timeout(5):
-        while not is_so():
+        while not is_so():  # noqa: ASYNC110 - a fake server has no events; nobody waits for time to pass
             await asyncio.sleep(0)
 
 
@@ -313,18 +313,51 @@ async def test_waiting_has_an_end(pair: Pair) -> None:
     await refuses(NoAnswer, alice.next_chunk())
 
 
-async def test_stored_bytes_that_were_changed_while_a_receiver_was_away_are_read_anew(pair: Pair) -> None:
+@pytest.mark.parametrize("stored", [(LINES[0], b"other"), (LINES[0], b"other", b"bytes")])
+async def test_stored_bytes_that_were_changed_while_a_receiver_was_away_are_read_anew(
+    pair: Pair, stored: tuple[bytes, ...]
+) -> None:
     pair.server.is_slow = True
     await send(pair.alice, LINES[:2])
     before = await take(pair.bob, 2)
     await until(lambda: len(pair.server.waiting) == 2)
     pair.server.crash()
-    pair.server.streams["input"].stored = {0: LINES[0], 1: b"other", 2: b"bytes"}
+    pair.server.streams["input"].stored = dict(enumerate(stored))
 
     await pair.bob.join(pair.server.socket("provider"))
 
     rewritten = await refuses(StreamRewritten, pair.bob.next_chunk())
-    assert before[: rewritten.seq] + await take(pair.bob, 3 - rewritten.seq) == [LINES[0], b"other", b"bytes"]
+    assert before[: rewritten.seq] + await take(pair.bob, len(stored) - rewritten.seq) == [*stored]
+
+
+async def test_a_connection_that_is_given_up_is_not_waited_for(pair: Pair) -> None:
+    pair.server.is_slow = True
+    await send(pair.alice, LINES[:2])
+    await until(lambda: len(pair.server.waiting) == 2)
+
+    async with asyncio.timeout(5):
+        await pair.alice.join(pair.server.socket("client"))
+    await until(lambda: len(pair.server.waiting) == 4)
+    pair.server.sync()
+    await pair.alice.flush()
+
+    assert pair.alice.outgoing.durable_seq == 2
+
+
+async def test_what_is_taken_back_is_joined_again_once_for_all_who_wait(pair: Pair) -> None:
+    pair.server.is_slow = True
+    await send(pair.alice, LINES[:3])
+    reading = asyncio.create_task(pair.alice.next_chunk())
+    flushing = asyncio.create_task(pair.alice.flush())
+    await until(lambda: len(pair.server.waiting) == 3)
+    pair.server.void()
+    pair.server.is_slow = False
+    await flushing
+    await pair.bob.join(pair.server.socket("provider"))
+    await pair.bob.send(LINES[0])
+
+    assert await reading == LINES[0]
+    assert [role for role, _ in pair.server.joins] == ["client", "provider", "client", "provider"]
 
 
 # Paying as it streams.

@@ -105,6 +105,15 @@ def test_a_program_that_has_started_anew_hears_what_it_had_sent_and_goes_on_behi
     assert stream.closing() == sent(*WORDS).closing()
 
 
+def test_a_program_that_has_an_older_part_of_a_stream_hears_the_rest() -> None:
+    stream = sent(*WORDS[:1])
+
+    assert stream.rejoin(told_of(*WORDS[:2])) == []
+    stream.hear(replayed(1, WORDS[1]))
+
+    assert (stream.is_whole, stream.position.seq, stream.durable_seq) == (True, 2, 2)
+
+
 def test_a_program_is_not_made_to_believe_that_it_had_sent_something_else() -> None:
     stream = OutgoingStream()
     stream.rejoin(told_of(*WORDS[:2]))
@@ -195,7 +204,38 @@ def test_what_waits_to_be_handed_on_is_dropped_by_a_join_and_replayed() -> None:
     assert stream.durable_seq == 2
 
 
+def test_what_waited_is_not_handed_on_in_the_place_of_what_comes_after_a_loss() -> None:
+    stream, _ = heard()
+    stream.hear(shown(1, b"lost and never stored"))
+
+    stream.rejoin(told_of())
+    stream.hear(shown(0, WORDS[0]))
+
+    assert popped(stream) == [WORDS[0]]
+
+
 # Losses.
+
+
+def test_a_chunk_that_is_known_to_be_stored_is_not_taken_back() -> None:
+    stream, _ = heard(*WORDS)
+    stream.rejoin(told_of(*WORDS))
+
+    stream.hear(shown(1, b"moon"))
+
+    assert popped(stream) == []
+    assert stream.position.seq == 3
+
+
+def test_what_comes_behind_a_comparison_is_as_unsure_as_before() -> None:
+    stream, _ = heard(*WORDS)
+    stream.rejoin(told_of(*WORDS[:1]))
+
+    stream.rejoin(told_of(b"hello ", b"moon"))
+
+    with pytest.raises(StreamRewritten) as told:
+        stream.pop()
+    assert (told.value.seq, told.value.size) == (1, 6)
 
 
 def test_chunks_that_were_lost_and_come_again_are_not_handed_on_twice() -> None:
@@ -335,14 +375,17 @@ class Relay:
         for seq in range(self.stream.position.seq, len(self.stored)):
             self.stream.hear(replayed(seq, self.stored[seq]))
 
+    def forget(self, rewritten: StreamRewritten) -> None:
+        del self.application[rewritten.seq :]
+        assert len(b"".join(self.application)) == rewritten.size
+
     def read(self) -> None:
         """The application keeps what is handed on, and forgets what it is told to forget."""
         while True:
             try:
                 chunk = self.stream.pop()
             except StreamRewritten as rewritten:
-                del self.application[rewritten.seq :]
-                assert len(b"".join(self.application)) == rewritten.size
+                self.forget(rewritten)
                 if self.stream.needs_replay:
                     self.join()
                     for seq, again in enumerate(self.underway, len(self.stored)):

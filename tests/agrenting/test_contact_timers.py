@@ -247,7 +247,8 @@ async def test_a_restart_in_between_loses_none(folder: Path) -> None:
         assert (await contacts_of(client), await contacts_of(provider)) == (set(), set())
         assert await sent_status(client) == ["approved", "expired"]
 
-    assert after == {"requests": ["approved", "expired"], "ended contacts": 1, "blocks": ["ended"], "timers": 1}  # The task's streams are kept for a while.
+    # One timer is left: the streams of the task are kept for a while.
+    assert after == {"requests": ["approved", "expired"], "ended contacts": 1, "blocks": ["ended"], "timers": 1}
 
 
 async def states_of(market: Marketplace) -> dict[str, Any]:

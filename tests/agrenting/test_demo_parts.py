@@ -14,7 +14,7 @@ from agrenting.client import Signer, Topic
 from agrenting.demo.agent import Agent, Receipt
 from agrenting.demo.children import Child, Line
 from agrenting.demo.desk import DemoFailed
-from agrenting.demo.payments import Payee
+from agrenting.demo.payments import FOLLOW_UPS, STREAMED, Payee
 from agrenting.demo.proofs import Expected, Proofs
 from agrenting.demo.show import Show, major
 from agrenting.demo.words import GERMAN, TEXT, count_words, translate
@@ -23,6 +23,7 @@ from tests.channels.payment_stage import Stage
 from tests.channels.roles import ALICE, BOB, MARKET, as_told
 from tests.crypto import roles
 from tests.crypto.bargains import platform_signs
+from tests.crypto.hires import TASK_ID, task
 from tests.crypto.payments import Story
 
 
@@ -108,6 +109,8 @@ def test_every_word_of_the_text_is_translated() -> None:
     words = {word.lower() for line in TEXT for word in re.findall(r"[A-Za-z]+", line)}
 
     assert words == GERMAN.keys()
+    assert len("".join(TEXT)) > 2_000
+    assert {word for word in (*FOLLOW_UPS, *STREAMED) if word in GERMAN} == {*FOLLOW_UPS, *STREAMED}
     assert translate("Good morning!\n") == "Guten Morgen!\n"
     assert translate("an unknown house") == "an unknown Haus"
     assert count_words("Good morning, house!") == 3
@@ -228,6 +231,9 @@ class BobsProgram:
     async def file(self, path: str, media_type: str) -> bytes:
         return f"{path} {media_type}".encode()
 
+    def path_of(self, of: str, suffix: str) -> Path:
+        return Path(self.configuration.receipts) / f"{self.configuration.role}-{of}.{suffix}"
+
     def money(self, amount: int) -> str:
         return str(amount)
 
@@ -259,6 +265,31 @@ def test_what_two_have_kept_is_verified_once_both_have(tmp_path: Path) -> None:
     proofs.verify()
     assert not proofs.are_missing
     assert told == ["both receipts verify offline, with public keys alone (agrenting verify)"]
+
+
+@pytest.mark.parametrize(("output", "is_good"), [(b"hallo welt", True), (b"hallo mond", False)])
+def test_a_tasks_receipt_is_held_against_the_files_of_who_kept_them(
+    tmp_path: Path, output: bytes, *, is_good: bool
+) -> None:
+    told: list[str] = []
+    proofs = Proofs(told.append)
+    proofs.expect(Expected(of=TASK_ID, proves="both receipts", keys={}))
+    for name, content in (("text.input", b"hello world"), ("text.output", output)):
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "task.json").write_bytes(msgspec.json.encode(task()))
+    files = {name: str(tmp_path / f"text.{name}") for name in ("input", "output")}
+    paths = (str(tmp_path / "task.json"),)
+    proofs.keep(Receipt(of=TASK_ID, paths=paths))
+    proofs.keep(Receipt(of=TASK_ID, paths=paths, **files))
+
+    if not is_good:
+        with pytest.raises(DemoFailed, match=r"both receipts do not verify: .*The output here"):
+            proofs.verify()
+        return
+    proofs.verify()
+
+    (sentence,) = told
+    assert sentence.endswith("with public keys alone, against the files of input and output (agrenting verify)")
 
 
 def test_what_does_not_verify_fails_the_demo(tmp_path: Path) -> None:

@@ -10,8 +10,7 @@ Choices come from a `random.Random`, a seeded one or one of hypothesis, so that 
 """
 
 import random
-from collections import Counter, defaultdict
-from copy import copy
+from collections import Counter
 from typing import Any, Final
 
 import msgspec
@@ -23,8 +22,8 @@ from channels.ledger import EXTERNAL
 from channels.payment_state import PaymentChannel
 from channels.task_state import Task
 from tests import paying
-from tests.channels.book import Book
 from tests.channels.roles import ALICE, BOB, Player
+from tests.channels.twins import twin_of
 from tests.channels.work import closing, topic_of
 from tests.channels.world import Listener, World
 
@@ -47,21 +46,6 @@ OF_AN_ANSWER: Final = ENDS_OF_A_CHANNEL | {"no_pending_transfer", "nonce_replaye
 OF_AN_END: Final = frozenset(
     ("terminal_state", "expired", "stream_incomplete", "nothing_delivered", "missing_chunks", "stream_closed")
 )
-
-
-def twin_of(world: World) -> World:
-    """The same marketplace, to go on in another way; nobody listens to it yet."""
-    twin = copy(world)
-    twin.states = defaultdict(dict, {store: dict(states) for store, states in world.states.items()})
-    twin.accounts = defaultdict(int, world.accounts)
-    twin.chunks = defaultdict(dict, {stream: dict(chunks) for stream, chunks in world.chunks.items()})
-    twin.steps = defaultdict(list, {channel: list(steps) for channel, steps in world.steps.items()})
-    twin.spent = Counter(world.spent)
-    twin.entries, twin.outcomes, twin.retied = list(world.entries), list(world.outcomes), list(world.retied)
-    twin.follows, twin.pushed, twin.listeners = list(world.follows), list(world.pushed), []
-    twin.checkpoints, twin.timers = dict(world.checkpoints), dict(world.timers)
-    twin.book = Book(twin.states, lambda: twin.now)
-    return twin
 
 
 def two_channels(balance: int) -> World:
@@ -123,10 +107,6 @@ class Job:
     def received(self) -> int:
         """Units that the client has got, as it has heard them."""
         return self.units({told["seq"]: told["chunk"] for told in self.heard.payloads("output_stream")})
-
-    def room(self) -> int:
-        """Units that may still be delivered before more is paid."""
-        return self.paid // self.price.amount + self.price.credit - self.units(self.stored)
 
 
 class StreamPlay:

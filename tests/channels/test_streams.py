@@ -360,6 +360,7 @@ class TestWhoAndWhen:
         """Else a provider could win by finishing while the timer is late."""
         for each in DIRECTIONS:
             stream(world, task_id, each, HELLO[0])
+        world.advance(3_600)  # So that the dispute is decided after what was the deadline.
         world.push(ALICE, topic_of(task_id), "dispute", {"reason": "it is late"})
         world.advance(WEEK_S - 0.001, run_timers=False)
         if direction == "output":

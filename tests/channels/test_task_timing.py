@@ -16,7 +16,6 @@ from channels.ending import ban_task
 from channels.errors import Refusal
 from channels.ledger import EXTERNAL, FEES, escrow
 from tests.channels.roles import ALICE, MARKET, Player, refused
-from tests.channels.stream_play import twin_of
 from tests.channels.task_timing import (
     CLOCK,
     DUE,
@@ -31,13 +30,12 @@ from tests.channels.task_timing import (
     SILENCE,
     Rules,
 )
+from tests.channels.twins import twin_of
 from tests.channels.work import GLOBAL_BOB, PRICE, PURSE, closing, decide, hired, push, topic_of
 from tests.channels.world import THE_HOUSE, World
 
 BOB: Final = GLOBAL_BOB
 HOLD_S: Final = 3_600
-FEE: Final = 50
-"""Five per cent of the price of 1,000."""
 
 
 class Scene(NamedTuple):
@@ -191,7 +189,7 @@ def shown(scene: Scene) -> Scene:
     assert world.accounts[escrow(scene.task_id)] == (scene.price if where == "held" else 0), context
     to_client = {"refunded": scene.price, "split": scene.price // 4}.get(where, 0)
     to_provider = {"released": scene.price, "split": scene.price - scene.price // 4}.get(where, 0)
-    fee = to_provider // 20
+    fee = to_provider // 20  # Five per cent, rounded down.
     purses = (world.available(ALICE), world.available(BOB), world.accounts[FEES])
     assert purses == (PURSE - scene.price + to_client, to_provider - fee, fee), context
     assert {kind for _, kind in world.timers} <= {*DUE, "task_retention"}

@@ -1,7 +1,4 @@
-"""A task of a thousand events between two agents that resume: whichever connection breaks, they come again and go on.
-
-    client     451 chunks of text ──► input_complete
-    provider   translates each as it comes ──► 451 chunks, 45 × progress, 50 × checkpoint, output_complete, complete
+"""The two agents of a task of a thousand events, who resume: whichever connection breaks, they come again and go on.
 
 An event is known once its sender knows that it is stored: by its reply, or by what a join tells. After so many known
 events a `Cut` breaks one connection, or the server, while others are under way. All that either application is ever
@@ -9,128 +6,42 @@ given is checked as it comes: each chunk once, in order, and never other than th
 """
 
 import asyncio
-import base64
-import hashlib
 from collections import deque
 from collections.abc import Coroutine
 from typing import Any, NamedTuple
 
 from websockets.exceptions import WebSocketException
 
-from crypto import NO_CHUNKS, next_digest
-from tests.system.harness import AgentAccount, MarketProcess
-from tests.system.streaming import Link, Log, digests_of, heard_chunk, linked
+from tests.system.halls import Ground
+from tests.system.harness import AgentAccount
+from tests.system.streaming import Link, Log, heard_chunk, linked
+from tests.system.translating import (
+    CHECKPOINT_EVERY,
+    CHUNKS,
+    DIGESTS,
+    INPUT,
+    OUTPUT,
+    PROGRESS_EVERY,
+    Worker,
+    checksum,
+    chunk_payload,
+)
 
 LOST = (ConnectionError, OSError, WebSocketException)
-CHUNKS, PROGRESS_EVERY, CHECKPOINT_EVERY = 451, 10, 9
-EVENTS = 2 * (CHUNKS + 1) + CHUNKS // PROGRESS_EVERY + CHUNKS // CHECKPOINT_EVERY + 1
 IN_FLIGHT = 16
-TABLE = {"the": "le", "agent": "agent", "asks": "demande", "and": "et", "market": "marché", "answers": "répond"}
-FORMS = ("utf8", "base64", "binary")
-
-assert EVENTS == 1_000
-
-
-def source() -> list[bytes]:
-    """The client's text, line by line."""
-    names = list(TABLE)
-    return [
-        " ".join([str(number), *(names[(number * 7 + word * word) % len(names)] for word in range(3 + number % 9))]).encode()
-        for number in range(CHUNKS)
-    ]
-
-
-class Worker:
-    """Translates by a table, numbers the words, and keeps the running digest of what it has read.
-
-    Args:
-        state: Of a checkpoint; None at the beginning.
-    """
-
-    def __init__(self, state: dict[str, Any] | None = None) -> None:
-        self.state = state or {"done": 0, "words": 0, "digest": NO_CHUNKS}
-
-    @property
-    def done(self) -> int:
-        """Chunks that it has worked on."""
-        done: int = self.state["done"]
-        return done
-
-    def work(self, chunk: bytes) -> bytes:
-        """Translate the next chunk."""
-        text = chunk.decode().split()
-        words = self.state["words"] + len(text)
-        self.state = {
-            "done": self.done + 1,
-            "words": words,
-            "digest": next_digest(self.state["digest"], seq=self.done, chunk=chunk),
-        }
-        return f"{words}: {' '.join(TABLE.get(word, word) for word in text)}\n".encode()
-
-
-def translation() -> list[bytes]:
-    """What comes out of it."""
-    worker = Worker()
-    return [worker.work(chunk) for chunk in source()]
-
-
-INPUT, OUTPUT = source(), translation()
-DIGESTS = {"input": digests_of(INPUT), "output": digests_of(OUTPUT)}
-
-
-def checksum(chunks: list[bytes]) -> dict[str, Any]:
-    """What closes a stream of these."""
-    whole = b"".join(chunks)
-    return {"checksum": hashlib.sha256(whole).hexdigest(), "total_size": len(whole)}
-
-
-def chunk_payload(seq: int, chunk: bytes) -> Any:
-    """A chunk as it is sent; its form changes from one to the next."""
-    form = FORMS[seq % len(FORMS)]
-    if form == "binary":
-        return seq.to_bytes(8, "big") + chunk
-    text = chunk.decode() if form == "utf8" else base64.b64encode(chunk).decode()
-    return {"seq": seq, "chunk": text, "encoding": form}
 
 
 class Cut(NamedTuple):
     """What is broken, and after how many known events.
 
     Args:
-        kind: `client`: its connection. `provider`: its connection. `crash`: the whole provider, which is left with
-            its checkpoint. `both`: the connections of the two. `server`: killed with SIGKILL, and started again. `none`: nothing.
+        kind: `client`, `provider`, `both`: their connections. `crash`: the whole provider, which is left with its
+            checkpoint. `server`: killed with SIGKILL, and started again. `none`: nothing.
+        at: How many of them.
     """
 
     kind: str
-    index: int
-
-
-class Ground:
-    """The server, which may be killed and comes again at the same address."""
-
-    def __init__(self, market: MarketProcess) -> None:
-        self.market = market
-        self.port = market.url.rpartition(":")[2]
-        self.kills = 0
-        self._restart: asyncio.Task[None] | None = None
-
-    def kill(self) -> None:
-        """Kill it here and now, unless it has just been killed."""
-        if self._restart is not None and not self._restart.done():
-            return
-        assert self.market.process is not None
-        self.market.process.kill()
-        self.kills += 1
-        self._restart = asyncio.create_task(self._start_again())
-
-    async def is_up(self) -> None:
-        """Wait until it can be connected to."""
-        if self._restart is not None:
-            await asyncio.shield(self._restart)
-
-    async def _start_again(self) -> None:
-        await asyncio.to_thread(self.market.kill)
-        await asyncio.to_thread(self.market.start, self.port)
+    at: int
 
 
 class Participant:
@@ -328,14 +239,9 @@ class Translator(Participant):
         """All of its memory is gone: it has its checkpoint, which the server keeps."""
         self.is_input_closed = False
         self.closing = 0
-        """How far it is with the end: 1 once the output is being closed, 2 once that is stored, 3 while it completes."""
+        """How far it is with the end: 1 while the output is closed, 2 once that is stored, 3 while it completes."""
         self.duplicates = 0
         self.checkpoint_known = 0
-
-    def crash(self) -> None:
-        """End it, as a power cut would."""
-        self.is_lost = True
-        self.cut()
 
     async def _join(self, link: Link) -> None:
         if self.is_lost:
@@ -424,7 +330,7 @@ class Translator(Participant):
             if self.closing == 0:
                 self.closing = 1
                 await self._post(link, "output_complete", checksum(OUTPUT), self._closed)
-            elif self.closing == 2:  # noqa: PLR2004 - said above
+            elif self.closing == 2:
                 self.closing = 3
                 await self._post(link, "complete", {"result": self.worker.state}, self._completed)
 
@@ -463,17 +369,15 @@ class Run:
         cut: What is broken.
     """
 
-    def __init__(
-        self, ground: Ground, client: AgentAccount, provider: AgentAccount, *, task_id: str, cut: Cut
-    ) -> None:
+    def __init__(self, ground: Ground, client: AgentAccount, provider: AgentAccount, *, task_id: str, cut: Cut) -> None:
         self.ground = ground
         self.task_id = task_id
         self.cut = cut
         self.is_cut = False
         self.known: set[tuple[str, int]] = set()
         self._known_of = {"input": 0, "output": 0}
-        self.client = Buyer(self, client, is_binary=cut.index % 2 == 0)
-        self.provider = Translator(self, provider, is_binary=cut.index % 3 == 0)
+        self.client = Buyer(self, client, is_binary=cut.at % 2 == 0)
+        self.provider = Translator(self, provider, is_binary=cut.at % 3 == 0)
 
     async def finish(self) -> dict[str, Any]:
         """Work to the end; the task as the client was told at last."""
@@ -498,27 +402,24 @@ class Run:
 
     def look(self) -> None:
         """Cut, if it is time."""
-        if self.is_cut or len(self.known) < self.cut.index:
+        if self.is_cut or len(self.known) < self.cut.at:
             return
         client, provider = self.client, self.provider
-        parties = {"client": [client], "provider": [provider], "crash": [provider], "both": [client, provider]}
-        if any(party.link is None for party in parties.get(self.cut.kind, [])):
+        parties: dict[str, list[Participant]] = {
+            "client": [client],
+            "provider": [provider],
+            "crash": [provider],
+            "both": [client, provider],
+        }
+        cut_off = parties.get(self.cut.kind, [])
+        if any(party.link is None for party in cut_off):
             return  # Not there yet.
         self.is_cut = True
-        match self.cut.kind:
-            case "client":
-                self.client.cut()
-            case "provider":
-                self.provider.cut()
-            case "crash":
-                self.provider.crash()
-            case "both":
-                self.client.cut()
-                self.provider.cut()
-            case "server":
-                self.ground.kill()
-            case _:
-                pass
+        provider.is_lost = self.cut.kind == "crash"
+        for party in cut_off:
+            party.cut()
+        if self.cut.kind == "server":
+            self.ground.kill()
 
 
 async def _first_of(*works: Coroutine[Any, Any, None]) -> None:

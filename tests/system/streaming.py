@@ -1,24 +1,23 @@
 """Sockets and participants of task streams that resume: written for the tests, from the documents alone.
 
-A `Link` is one socket on one task's topic, whose messages are heard at once and in order. A `Log` is what an application
-was given of one direction: it may never be given a chunk twice, nor one before its turn, and what it holds beyond the
-server's `next_seq` it drops when it comes again.
+A `Link` is one socket on one task's topic, whose messages are heard at once and in order. A `Log` is what an
+application was given of one direction: it may never be given a chunk twice, nor one before its turn, and what it holds
+beyond the server's `next_seq` it drops when it comes again. What it holds before that it compares by the running
+digest: where it was told what then was not stored, something else may have been stored in its place.
 """
 
 import asyncio
 import base64
 import json
-import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from crypto import NO_CHUNKS, next_digest
-from tests.system.harness import REPLY_TIMEOUT_S, AgentAccount, Client, MarketProcess, Refused
+from tests.system.harness import REPLY_TIMEOUT_S, AgentAccount, MarketProcess, Refused
 
 PUSH, REPLY = 0, 1
 """Kinds of the server's binary frames. Source: Phoenix's V2 serializer."""
@@ -182,6 +181,8 @@ class Log:
         self.in_order = in_order
         self.chunks: list[bytes] = [*held]
         self.digests: list[str] = digests_of(held)
+        self.agreed = 0
+        """Up to where its digest was that of the server, when it last joined."""
         self.dropped = 0
         """Chunks that were relayed and came to nothing."""
         self._early: dict[int, bytes] = {}
@@ -202,6 +203,15 @@ class Log:
         """What the server says of its chunks up to one is what is here, as far as that goes."""
         if next_seq <= self.next_seq:
             assert self.digests[next_seq] == digest, f"other chunks than the server's before {next_seq}"
+
+    def agrees(self, next_seq: int, digest: str) -> bool:
+        """Whether what it holds before a seq is what the server has; if it holds less, that shows later."""
+        if next_seq > self.next_seq:
+            return True
+        if self.digests[next_seq] != digest:
+            return False
+        self.agreed = next_seq
+        return True
 
     def drop_from(self, next_seq: int) -> None:
         """A join's reply has come: what is held beyond it was never stored."""
@@ -283,8 +293,19 @@ class Listener:
             return await joined
 
     async def resume(self, *directions: str, **payload: Any) -> Any:
-        """Join from where its logs end."""
-        return await self.join(**{f"{name}_from": self.logs[name].next_seq for name in directions}, **payload)
+        """Join from where its logs end; where they are not the server's, from where they were when they last agreed."""
+        state = await self.join(**{f"{name}_from": self.logs[name].next_seq for name in directions}, **payload)
+        streams = state["streams"]
+        wrong = [
+            name
+            for name in directions
+            if not self.logs[name].agrees(streams[name]["next_seq"], streams[name]["digest"])
+        ]
+        if not wrong:
+            return state
+        for name in wrong:
+            self.logs[name].drop_from(self.logs[name].agreed)
+        return await self.resume(*directions, **payload)
 
     async def read(self) -> None:
         """Read until the socket is closed."""
@@ -337,111 +358,6 @@ async def listening(
             await asyncio.gather(reading, return_exceptions=True)
 
 
-async def open_task(buyer: Client, provider: AgentAccount, **fields: Any) -> dict[str, Any]:
-    """Alice's client, which has joined discovery, hires a provider."""
-    body = {"provider_agent_id": provider.id, "capability": "translate", "max_price": 1_000, **fields}
-    task: dict[str, Any] = await buyer.push("agents:discovery", "open_task", body)
-    return task
-
-
 def words(count: int, size: int = 0) -> list[bytes]:
     """So many chunks of text, each other than the rest, of at least so many bytes."""
     return [f"{number} ".encode().ljust(size, b".") for number in range(count)]
-
-
-def rss_bytes(market: MarketProcess) -> int:
-    """What the server holds in memory of its own; pages of the database file are not counted."""
-    assert market.process is not None
-    with open(f"/proc/{market.process.pid}/status", encoding="utf-8") as status:  # noqa: PTH123 - it is no file.
-        return next(int(line.split()[1]) * 1_024 for line in status if line.startswith("RssAnon"))
-
-
-
-async def narrow(market: MarketProcess) -> socket.socket:
-    """A connection to the server whose receive buffer is small, so that not reading is felt soon: for `sock=`."""
-    one = socket.socket()
-    one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-    one.setblocking(False)  # noqa: FBT003 - it is the socket's own method.
-    parts = urlsplit(market.url)
-    await asyncio.get_running_loop().sock_connect(one, (parts.hostname, parts.port))
-    return one
-
-
-class Hall(NamedTuple):
-    """A server, Alice's client and Bob's provider."""
-
-    market: MarketProcess
-    alice: AgentAccount
-    bob: AgentAccount
-
-    @asynccontextmanager
-    async def task(self, **fields: Any) -> AsyncIterator["OpenTask"]:
-        """A task, and a socket of each that has joined it."""
-        async with self.market.client(self.alice.api_key) as alice, self.market.client(self.bob.api_key) as bob:
-            await alice.join("agents:discovery")
-            task = await open_task(alice, self.bob, **fields)
-            one = OpenTask(self, task, alice, bob)
-            await alice.join(one.topic)
-            await bob.join(one.topic)
-            yield one
-
-
-class OpenTask(NamedTuple):
-    """A task that both have joined."""
-
-    hall: Hall
-    fields: dict[str, Any]
-    alice: Client
-    bob: Client
-
-    @property
-    def id(self) -> str:
-        """The task's."""
-        task_id: str = self.fields["task_id"]
-        return task_id
-
-    @property
-    def topic(self) -> str:
-        """The task's."""
-        return f"task:{self.id}"
-
-    def ear(self, account: AgentAccount, **options: Any) -> Any:
-        """Another socket of one of the two, which listens."""
-        return listening(self.hall.market, account, self.fields, **options)
-
-    def read(self) -> dict[str, Any]:
-        """The task as the server has it."""
-        with self.hall.market.rest(self.hall.alice.api_key) as rest:
-            answer = rest.get(f"/api/v1/tasks/{self.id}")
-            assert answer.is_success, answer.text
-            task: dict[str, Any] = answer.json()["data"]
-            return task
-
-    async def send(
-        self, direction: str, chunks: list[bytes], *, first: int = 0, window: int = 64
-    ) -> list[dict[str, Any]]:
-        """Send text chunks with so many in flight, as fast as they are taken; the replies, in order."""
-        sender, slots = self.alice if direction == "input" else self.bob, asyncio.Semaphore(window)
-
-        async def send(seq: int, chunk: bytes) -> dict[str, Any]:
-            try:
-                payload = {"seq": seq, "chunk": chunk.decode()}
-                reply: dict[str, Any] = await sender.push(self.topic, f"{direction}_stream", payload)
-                return reply
-            finally:
-                slots.release()
-
-        sending = []
-        for seq, chunk in enumerate(chunks, first):
-            await slots.acquire()
-            sending.append(asyncio.create_task(send(seq, chunk)))
-        return await asyncio.gather(*sending)
-
-    async def send_binary(self, sender: Client, event: str, payload: bytes, ref: str = "binary") -> Any:
-        """Push a binary frame; the response, or Refused."""
-        frame = encode_binary(sender.join_refs[self.topic], ref, self.topic, event, payload)
-        await sender.socket.send(frame)
-        reply = await sender.expect("phx_reply", self.topic)
-        if reply["status"] != "ok":
-            raise Refused(reply["response"])
-        return reply["response"]

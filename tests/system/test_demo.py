@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import re
 import signal
 import subprocess
@@ -15,10 +16,13 @@ import msgspec
 import psutil
 import pytest
 
+from agrenting.cli import main
 from agrenting.config import load_settings
 from agrenting.demo import run as run_demo
 from agrenting.demo.agent import Configuration
 from agrenting.demo.children import Child, Inbox
+from agrenting.demo.words import TEXT, translate
+from crypto import NO_CHUNKS, next_digest
 from tests.system.harness import ROOT, free_environment
 
 LINE_TIMEOUT_S = 60.0
@@ -49,17 +53,26 @@ STEPS = (
     "client    offers USD 5.00 (round 1, signed)",
     "client    accepts the midpoint: USD 8.00",
     "client    creates the task: USD 8.00 are held, of which USD 0.40 will be the platform's fee",
-    "client    has the whole translation, 283 bytes, and its checksum fits",
-    "client    sees the task completed, and its USD 8.00 released",
+    "client    streams 2536 bytes of text, 53 lines, 6 ahead of what returns",
+    "client    is cut off without goodbye: 22 lines are sent, 17 have come back",
+    "client    is back, and joins with output_from 17: lines 17 to 21 are replayed, then it goes on live",
+    "client    has the whole translation, 2907 bytes: its checksum and digest ",
+    "client    finds all 428 words as computed by itself; USD 8.00 are held for up to 3600 s",
+    "client    releases USD 8.00 at once: escrow released",
+    "client    keeps its receipt of the task, signed by the platform, and the files of input and output",
     "client    opens a payment channel with bob/translator and locks USD 1.00 in it",
+    "client    asks bob/translator for 5 words, to be paid as they stream: USD 0.05 a word, 1 on credit, nothing held",
+    (
+        "client    has Äpfel, Honig, Kerzen, Sterne, Freunde, each paid once it was here: "
+        "units 5, paid_up_to 5, USD 0.25, nonces 1 to 5"
+    ),
     "client    has asked bob/translator for water, hears Wasser, and owes USD 0.25",
     "client    has asked bob/translator for bread, hears Brot, and owes USD 0.25",
-    "client    has asked bob/translator for garden, hears Garten, and owes USD 0.25",
-    "client    has paid USD 0.25 (nonce 1, signed by both), and has USD 0.75 left there",
-    "client    has paid USD 0.25 (nonce 2, signed by both), and has USD 0.50 left there",
-    "client    has paid USD 0.25 (nonce 3, signed by both), and has USD 0.25 left there",
+    "client    has paid USD 0.25 (nonce 6, signed by both), and has USD 0.50 left there",
+    "client    has paid USD 0.25 (nonce 7, signed by both), and has USD 0.25 left there",
     "client    closes it with both signatures: USD 0.25 come back, bob/translator has USD 0.75",
     "market    both receipts of the agreement verify offline, with public keys alone",
+    "market    both receipts of the task verify offline, with public keys alone, against the files of input and output",
     "market    both receipts and histories of the channel verify offline, with public keys alone",
     "Mallory tries to cheat",
     'stranger  asks carol/linguist for contact: "May I send you short texts?"',
@@ -92,14 +105,17 @@ PROVIDERS_STEPS = (
     "provider  asks USD 12.00 (round 2, signed)",
     "provider  asks USD 9.00 (round 4, signed)",
     "provider  starts the task: USD 8.00 are held for it",
-    "provider  translates chunk 0: Guten Morgen! Mein Agent ist neu hier, und dein Agent kann Deutsch.",
-    "provider  delivers 283 bytes, SHA-256 ",
-    "provider  completes the task and is paid USD 7.60",
+    "provider  translates line 0: Guten Morgen! Mein Agent ist neu hier, und dein Agent spricht Deutsch.",
+    "provider  is cut off without goodbye after 35 lines, and forgets everything",
+    "provider  is back, and joins with input_from 32: its checkpoint knows 256 words, and 35 of its lines are stored",
+    "provider  delivers 2907 bytes, SHA-256 ",
+    "provider  has completed the task and is paid USD 7.60",
+    "provider  keeps its receipt of the task, signed by the platform",
     "provider  accepts the payment channel of alice/reader, with USD 1.00 in it",
-    "provider  acknowledges USD 0.25 for look_up: water (nonce 1, signed by both), and has USD 0.25 there",
-    "provider  acknowledges USD 0.25 for look_up: bread (nonce 2, signed by both), and has USD 0.50 there",
-    "provider  acknowledges USD 0.25 for look_up: garden (nonce 3, signed by both), and has USD 0.75 there",
-    "provider  is owed nothing more, and offers to close (nonce 3, signed)",
+    "provider  has looked up 5 words, at most 1 ahead of its payment: units 5, paid_up_to 5",
+    "provider  acknowledges USD 0.25 for look_up: water (nonce 6, signed by both), and has USD 0.50 there",
+    "provider  acknowledges USD 0.25 for look_up: bread (nonce 7, signed by both), and has USD 0.75 there",
+    "provider  is owed nothing more, and offers to close (nonce 7, signed)",
     "provider  sees the payment channel closed, and is paid USD 0.75",
     "provider  keeps its receipt of the payment channel, and its history",
 )
@@ -234,7 +250,7 @@ def test_ctrl_c_ends_the_trade_after_the_deal_at_hand_and_leaves_no_process() ->
     assert {*children} == {"serve", "provider", "rival", "client", "stranger"}
     assert_gone(children)
     assert "closes once the deal at hand is done" in running.output
-    deals = running.output.count("client    sees the task completed")
+    deals = running.output.count("client    releases USD")
     assert deals >= 2
     assert running.output.endswith(f"no difference\nDone: {deals} deals, and everything balanced.\n")
 
@@ -286,7 +302,7 @@ def test_a_deal_is_done_in_other_money_behind_a_proxy_and_on_a_terminal_that_kno
 
     assert "is open at http://127.0.0.1:" in running.output
     assert "client    accepts the midpoint: EUR 8.00" in running.output
-    assert "Jedes Wort z?hlt" in running.output
+    assert "client    has ?pfel, Honig" in running.output
 
 
 def test_a_server_that_cannot_start_fails_the_demo_with_its_last_words(tmp_path: Path) -> None:
@@ -347,6 +363,74 @@ def test_verbose_shows_the_frames_of_all_agents(kept: Kept) -> None:
         assert [line for line in frames if f'"{event}"' in line], event
 
 
+def frames_of(kept: Kept, name: str) -> list[str]:
+    """The frames of one agent, in order; long ones are cut off."""
+    start = f"          {name.ljust(8)}  "
+    return [line.removeprefix(start) for line in kept.output.splitlines() if re.match(rf"{start}[<>] \[", line)]
+
+
+def seqs(frames: list[str], event: str) -> list[int]:
+    """The seqs of chunks that were heard, in order."""
+    found = (re.search(rf'^< .*"{event}",{{"task_id":"[^"]+","seq":(\d+)', frame) for frame in frames)
+    return [int(one[1]) for one in found if one is not None]
+
+
+def joins(frames: list[str], topic: str) -> list[int]:
+    """Where a topic was joined."""
+    return [place for place, frame in enumerate(frames) if f'"{topic}","phx_join"' in frame]
+
+
+def test_both_sides_are_really_cut_off_and_take_up_the_streams_where_they_were(kept: Kept) -> None:
+    (path,) = kept.folder.glob("receipts/client-*.output")
+    topic = f"task:{path.stem.removeprefix('client-')}"
+    client, provider = (
+        [frame for frame in frames_of(kept, name) if f'"{topic}"' in frame] for name in ("client", "provider")
+    )
+
+    first, again = joins(client, topic)
+    assert '{"output_from":0,"input_from":0}' in client[first]
+    assert '{"output_from":17,"input_from":22}' in client[again]
+    assert seqs(client[:again], "output_stream")[:17] == [*range(17)]
+    assert seqs(client[again:], "output_stream") == [*range(17, len(TEXT))]
+
+    first, looking, again = joins(provider, topic)
+    assert '{"input_from":0,"output_from":0}' in provider[first]
+    assert '"phx_join",{}' in provider[looking]
+    assert '{"input_from":32,"output_from":0}' in provider[again]
+    assert seqs(provider[again:], "input_stream") == [*range(32, len(TEXT))]
+    assert seqs(provider[again:], "output_stream") == [*range(35)]
+    assert not [frame for frame in (*client, *provider) if '"phx_leave"' in frame]
+
+
+def test_the_digests_of_what_was_delivered_are_those_of_an_uncut_run(kept: Kept) -> None:
+    (client,) = kept.folder.glob("receipts/client-*.output")
+    task_id = client.stem.removeprefix("client-")
+    receipts = [
+        json.loads((kept.folder / "receipts" / f"{name}-{task_id}.json").read_text("utf-8"))
+        for name in ("client", "provider")
+    ]
+
+    for direction, lines in (("input", TEXT), ("output", [translate(line) for line in TEXT])):
+        digest = NO_CHUNKS
+        for seq, line in enumerate(lines):
+            digest = next_digest(digest, seq=seq, chunk=line.encode())
+        for receipt in receipts:
+            stream = receipt["document"]["streams"][direction]
+            assert (stream["chunks"], stream["digest"], stream["complete"]) == (len(TEXT), digest, True)
+        assert client.with_suffix(f".{direction}").read_text("utf-8") == "".join(lines)
+
+
+def test_the_kept_receipt_verifies_against_the_kept_files_and_against_no_others(kept: Kept, tmp_path: Path) -> None:
+    (output,) = kept.folder.glob("receipts/client-*.output")
+    receipt, spoilt = str(output.with_suffix(".json")), tmp_path / "spoilt"
+    spoilt.write_text(output.read_text("utf-8").replace("Jedes", "Keines", 1), "utf-8")
+
+    good = main(["verify", receipt, "--input", str(output.with_suffix(".input")), "--output", str(output)])
+    bad = main(["verify", receipt, "--output", str(spoilt)])
+
+    assert (good, bad) == (0, 1)
+
+
 def test_no_secret_is_shown_nor_handed_over_in_arguments(kept: Kept) -> None:
     secrets = [agent.api_key for agent in kept.agents] + [agent.secret_key for agent in kept.agents]
     secrets.append((kept.folder / "server.key").read_text("utf-8").strip())
@@ -361,11 +445,11 @@ def test_no_secret_is_shown_nor_handed_over_in_arguments(kept: Kept) -> None:
 
 def test_a_given_folder_is_kept_with_its_receipts_and_serves_another_demo(kept: Kept) -> None:
     kept_by = [path.name.partition("-")[0] for path in kept.folder.glob("receipts/*.json")]
-    assert sorted(kept_by) == ["client", "client", "provider", "provider", "rival", "stranger"]
+    assert sorted(kept_by) == [*["client"] * 3, *["provider"] * 3, "rival", "stranger"]
     assert len([*kept.folder.glob("receipts/*.jsonl")]) == len([*kept.folder.glob("receipts/*.channel")]) == 4
 
     with demo("--once", "--data-dir", str(kept.folder)) as running:
         assert running.end() == 0, running.output
 
-    assert len([*kept.folder.glob("receipts/*.json")]) == 12
+    assert len([*kept.folder.glob("receipts/*.json")]) == 16
     assert re.search(r"client    opens a negotiation with bob-[0-9a-f]{8}/translator", running.output)

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from tests.system.halls import Ground, open_task
 from tests.system.harness import AgentAccount, MarketProcess
-from tests.system.resuming import CHUNKS, DIGESTS, EVENTS, INPUT, OUTPUT, PROGRESS_EVERY, Cut, Ground, Run, checksum
-from tests.system.streaming import UNLIMITED, open_task
+from tests.system.resuming import Cut, Run
+from tests.system.streaming import UNLIMITED
+from tests.system.translating import CHUNKS, DIGESTS, EVENTS, INPUT, OUTPUT, PROGRESS_EVERY, checksum
 
 SEED = 5
 AT_ONCE = 6
@@ -49,7 +51,7 @@ class Cutting:
     def __init__(self, market: MarketProcess, client: AgentAccount, provider: AgentAccount) -> None:
         self.ground = Ground(market)
         self.pair = (client, provider)
-        self.dropped = self.duplicates = 0
+        self.duplicates = 0
         self._slots = asyncio.Semaphore(AT_ONCE)
 
     async def run_all(self, cuts: list[Cut]) -> None:
@@ -92,7 +94,6 @@ class Cutting:
         if client.joins == 1:  # Who was not cut off is told everything, once.
             assert client.progress == PROGRESS
         assert client.progress[-1] == PROGRESS[-1]
-        self.dropped += client.log.dropped + (provider.log.dropped if cut.kind != "crash" else 0)
         self.duplicates += provider.duplicates
 
 
@@ -105,16 +106,17 @@ async def cut_at(market: MarketProcess, cuts: list[Cut]) -> Cutting:
 
 
 @pytest.mark.timeout(300)
-async def test_a_task_cut_at_fifty_of_its_thousand_events_ends_as_the_uncut_one(market: MarketProcess) -> None:
-    chance = random.Random(SEED)
+@pytest.mark.parametrize("seed", [SEED])
+async def test_a_task_cut_at_fifty_of_its_thousand_events_ends_as_the_uncut_one(
+    market: MarketProcess, seed: int
+) -> None:
+    chance = random.Random(seed)
     kinds = ["client"] * 21 + ["provider"] * 11 + ["crash"] * 10 + ["server"] * 8
     cuts = [Cut(kind, index) for kind, index in zip(kinds, chance.sample(range(EVENTS), len(kinds)), strict=True)]
     chance.shuffle(cuts)
-    print(f"seed {SEED}: {cuts}")
 
     cutting = await cut_at(market, cuts)
 
-    print(f"relayed and never stored: {cutting.dropped}, sent again by crashed providers: {cutting.duplicates}")
     assert cutting.duplicates > 0, "no provider sent anything again: this tested less than it says"
 
 
