@@ -215,16 +215,13 @@ class StreamedTask:
 
     async def _join(self, socket: PhoenixSocket) -> dict[str, Any]:
         await self._abandon()
-        while True:
-            wanted = {
-                f"{self._takes}_from": self.incoming.position.seq,
-                f"{self._sends}_from": self.outgoing.position.seq,
-            }
-            topic = await socket.join(f"task:{self.id}", wanted)
-            streams = topic.state["streams"]
-            self.incoming.rejoin(streams[self._takes])
-            if not self.incoming.needs_replay:
-                break
+        wanted = {
+            f"{self._takes}_from": self.incoming.position.seq,
+            f"{self._sends}_from": self.outgoing.position.seq,
+        }
+        topic = await socket.join(f"task:{self.id}", wanted)
+        streams = topic.state["streams"]
+        self.incoming.rejoin(streams[self._takes])
         again = self.outgoing.rejoin(streams[self._sends])
         self._socket, self._topic, self.state = socket, topic, topic.state
         self._note(topic.state)

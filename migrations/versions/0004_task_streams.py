@@ -75,7 +75,8 @@ def downgrade() -> None:
         " FROM tasks WHERE tasks.id = chunks.task_id)"
     )
     op.execute(
-        "UPDATE tasks SET state = json_remove(state, '$.input_stream.ahead', '$.output_stream.ahead', '$.checkpoint_seq')"
+        "UPDATE tasks SET state = json_remove(state, '$.input_stream.ahead', '$.output_stream.ahead',"
+        " '$.checkpoint_seq')"
     )
     op.execute("DELETE FROM timers WHERE kind IN ('task_retention', 'task_hold', 'task_decision')")
     op.drop_table("checkpoints")

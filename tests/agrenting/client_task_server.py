@@ -113,10 +113,10 @@ class TaskServer:
     def void(self) -> None:
         """What was relayed is not stored after all: both have to join again."""
         lost, self.waiting = self.waiting, []
-        for role in list(self.topics):
-            self._end(role, TopicEnded("it was relayed and not stored", "relay_void"))
         for one in lost:
             _fail(one.reply, TopicEnded("it was relayed and not stored", "relay_void"))
+        for role in list(self.topics):
+            self._end(role, TopicEnded("it was relayed and not stored", "relay_void"))
 
     def pay(self, amount: int) -> None:
         self.paid += amount

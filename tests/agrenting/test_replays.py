@@ -269,6 +269,17 @@ async def test_what_has_waited_and_was_pushed_is_not_read_again_where_the_rest_i
     assert once_each(alice, 12)
 
 
+async def test_what_was_pushed_makes_room_for_what_comes(stage: Stage, alice: Wire) -> None:
+    """Never more than an outbox waits at a time, so nothing is let go: it is nowhere stored, and would be lost."""
+    stage.join(alice)
+    stage.tell(0, 1, 2, size=500)
+    alice.is_full = True
+    alice.draining.extend((lambda: stage.tell(3, size=500), lambda: stage.tell(4, size=500)))
+    await stage.run(alice)
+
+    assert once_each(alice, 5)
+
+
 async def test_other_events_are_kept_where_chunks_are_let_go(stage: Stage, alice: Wire) -> None:
     stage.store(0)
     stage.join(alice)

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from tests.system.halls import Hall, OpenTask
+from tests.system.halls import Hall, OpenTask, narrow
 from tests.system.harness import MarketProcess, Refused
 from tests.system.streaming import UNLIMITED, Listener, Log, digests_of, words
 
 IN_FLIGHT = 64
+LARGE, OUTBOX = 65_536, 262_144
 
 
 @contextmanager
@@ -29,7 +30,7 @@ def locked(hall: Hall) -> Iterator[Callable[[], None]]:
 @pytest.fixture(scope="module")
 def hall(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hall]:
     """A server that waits long for the lock."""
-    with serving(tmp_path_factory.mktemp("patient")) as hall:
+    with serving(tmp_path_factory.mktemp("patient"), AGRENTING_OUTBOX_BYTES_MAX=str(OUTBOX)) as hall:
         yield hall
 
 
@@ -177,6 +178,30 @@ async def test_what_a_kill_takes_back_its_receiver_drops_when_it_comes_again(hal
         assert (await bob.has("input", 5)).chunks == [*chunks[:4], b"other"]
         await again.send("input", [b"live"], first=5)
         assert (await bob.has("input", 6)).digest == digests_of([*chunks[:4], b"other", b"live"])[-1]
+
+
+async def test_chunks_that_are_too_many_for_a_replay_to_keep_come_once_they_are_stored(hall: Hall) -> None:
+    """They are relayed, not yet stored, and more than an outbox holds, while a receiver is in its replay."""
+    chunks = words(96, LARGE)
+    async with (
+        hall.task() as task,
+        task.ear(hall.alice) as other,
+        task.ear(hall.alice, sock=await narrow(hall.market), max_queue=1) as slow,
+    ):
+        await other.join()
+        await task.send("output", chunks[:80], window=8)
+        await slow.join(output_from=0)
+        slow.pause.clear()
+        with locked(hall) as let_go:
+            sending = send(task, "output", chunks[80:], 80)
+            await other.has("output", len(chunks))
+            slow.pause.set()
+            await slow.has("output", 80)
+            assert task.read()["streams"]["output"]["next_seq"] == 80
+            let_go()
+            await asyncio.gather(*sending)
+        await slow.has("output", len(chunks))
+        assert slow.logs["output"].digest == other.logs["output"].digest == digests_of(chunks)[-1]
 
 
 async def follow(ear: Listener, count: int) -> int:

@@ -121,7 +121,7 @@ async def test_a_task_cut_at_fifty_of_its_thousand_events_ends_as_the_uncut_one(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(7_200)
+@pytest.mark.timeout(14_400)
 @pytest.mark.parametrize("kinds", [("client",), ("provider", "crash"), ("server",)])
 async def test_a_task_cut_at_every_one_of_its_thousand_events_ends_as_the_uncut_one(
     market: MarketProcess, kinds: tuple[str, ...]
