@@ -21,8 +21,8 @@ Why a client cannot cancel once output has come: it could read the work and take
 without verified output or a result: a provider could complete with nothing. An output stream that was closed without a
 chunk is nothing.
 
-What a task is stands in task_state.py, how it is opened in hiring.py, how its streams flow in streams.py, where they are
-resumed in task_joining.py, how a task ends in task_ends.py, and how a dispute does in task_disputes.py.
+What a task is stands in task_state.py, how it is opened in hiring.py, how its streams flow in streams.py, where they
+are resumed in task_joining.py, how a task ends in task_ends.py, and how a dispute does in task_disputes.py.
 """
 
 from collections.abc import Callable

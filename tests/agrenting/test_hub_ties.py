@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from agrenting.config import Settings
-from agrenting.connection import Connection, Subscription
+from agrenting.connection import Connection
+from agrenting.subscriptions import Subscription
 from agrenting.hub import Hub
 from agrenting.metrics import Metrics
 from channels.contacts import NO_TIE, Scope, Tie, Ties

@@ -226,8 +226,8 @@ def test_a_repetition_is_told_where_the_handler_answers_one(module: ModuleType, 
 
     assert is_told is (event in {
         "offer", "accept", "reject", "input_stream", "input_complete", "output_stream", "output_complete", "complete",
-        "checkpoint", "release", "error", "cancel", "acknowledge", "propose_transfer", "acknowledge_transfer", "reject_transfer", "close",
-        "close_request", "dispute",
+        "checkpoint", "release", "error", "cancel", "acknowledge", "propose_transfer", "acknowledge_transfer",
+        "reject_transfer", "close", "close_request", "dispute",
     })  # fmt: skip
 
 

@@ -173,6 +173,7 @@ def streaming(world: Played) -> str:
     return task_id
 
 
+BAN = TASK_MOVES["a ban of either agent"]
 UNVERIFIED = partial(disputed, is_verified=False)
 SPECIAL: tuple[tuple[str, Callable[[Played], str], Callable[[Played, str], None]], ...] = (
     ("the clock, with delivered output", delivering, wait),
@@ -180,8 +181,8 @@ SPECIAL: tuple[tuple[str, Callable[[Played], str], Callable[[Played, str], None]
     ("release", holding, wait),
     ("dispute", delivering, DISPUTE),
     ("dispute", holding, DISPUTE),
-    ("a ban of either agent, with verified output that money is held for", delivering, TASK_MOVES["a ban of either agent"]),
-    ("a ban of the provider, while the price is held", holding, TASK_MOVES["a ban of either agent"]),
+    ("a ban of either agent, with verified output that money is held for", delivering, BAN),
+    ("a ban of the provider, while the price is held", holding, BAN),
     ("the contact's end, or a block, where it is paid as it streams", streaming, lambda world, _: block(world)),
     ("output_stream", UNVERIFIED, send("output_stream", chunk="more", seq=len(HELLO))),
     ("output_complete", UNVERIFIED, lambda world, id_: close(world, id_, "output")),
