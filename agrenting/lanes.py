@@ -236,7 +236,6 @@ class Lanes:
                 if entry.is_relayed:
                     taken_back[command.sender.agent_id] = command
             elif done is not None and not entry.is_foreseen:
-                is_as_foreseen = is_as_foreseen and done.decision.state is None
                 self._publish(done.broadcasts, command.sender.agent_id, command.socket)
             try:
                 entry.settled(done, refusal)

@@ -11,9 +11,9 @@ import pytest
 
 from agrenting.config import Settings
 from agrenting.connection import Connection
-from agrenting.subscriptions import Subscription
 from agrenting.hub import Hub
 from agrenting.metrics import Metrics
+from agrenting.subscriptions import Subscription
 from channels.contacts import NO_TIE, Scope, Tie, Ties
 from channels.discovery import TOPIC
 from channels.handlers import Audience, Broadcast, KnowTies, Retied, ShowPresence, Track
