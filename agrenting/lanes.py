@@ -235,7 +235,7 @@ class Lanes:
                 is_as_foreseen = False
                 if entry.is_relayed:
                     taken_back[command.sender.agent_id] = command
-            elif done is not None and not entry.is_foreseen:
+            elif done is not None and not entry.is_relayed:
                 self._publish(done.broadcasts, command.sender.agent_id, command.socket)
             try:
                 entry.settled(done, refusal)

@@ -27,7 +27,8 @@ log = structlog.get_logger(__name__)
 
 PAGE_ROWS_MAX: Final = 1_024
 PAGE_BYTES_MAX: Final = 262_144
-"""What is read at a time of what is replayed."""
+PAGES_PER_OUTBOX: Final = 4
+"""What is read at a time of what is replayed: so much, and as base64 well within an outbox."""
 
 ReadPage = Callable[[Callable[[ReaderTx], list[StoredChunk]]], Awaitable[list[StoredChunk]]]
 
@@ -251,6 +252,9 @@ class Replay:
         return True
 
     def _page(self, direction: str, first: int) -> Callable[[ReaderTx], list[StoredChunk]]:
+        outbox_bytes_max = self._subscription.connection.hub.settings.outbox_bytes_max
+        bytes_max = min(PAGE_BYTES_MAX, outbox_bytes_max // PAGES_PER_OUTBOX)
+
         def ask(tx: ReaderTx) -> list[StoredChunk]:
             return streams.page(
                 tx,
@@ -258,7 +262,7 @@ class Replay:
                 direction=direction,
                 first=first,
                 rows_max=PAGE_ROWS_MAX,
-                bytes_max=PAGE_BYTES_MAX,
+                bytes_max=bytes_max,
             )
 
         return ask

@@ -46,14 +46,15 @@ def progress(facts: TaskFacts, request: ReportProgress, context: Context) -> Dec
     return Decision(state=after, reply=broadcast.payload, broadcasts=(broadcast,))
 
 
-def foreseen_progress(task: Task, request: ReportProgress, context: Context) -> tuple[Task, Broadcast]:
-    """The task once its progress will have been stored, and what the client is told of it.
+def foreseen_progress(task: Task, request: ReportProgress, context: Context) -> tuple[Task, Broadcast | None]:
+    """The task once its progress will have been stored, and what the client is told of it: not before chunks that wait.
 
     Raises:
         Refusal: It will not be, or it starts the task: when it started, the writer says.
     """
     _require_started(task)
-    return _progressed(task, request, context)
+    after, told = _progressed(task, request, context)
+    return after, told if task.stream_price is None else None
 
 
 def checkpoint(facts: TaskFacts, request: SaveCheckpoint, context: Context) -> Decision:

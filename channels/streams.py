@@ -167,8 +167,11 @@ def foreseen_input(task: Task, request: Chunk, context: Context) -> tuple[Task, 
     return after, _chunk_relayed(after, request, "input")
 
 
-def foreseen_output(task: Task, request: Chunk, context: Context) -> tuple[Task, Broadcast]:
+def foreseen_output(task: Task, request: Chunk, context: Context) -> tuple[Task, Broadcast | None]:
     """The same of the output. What starts a task is not foreseen: when it started, the writer says.
+
+    What is paid as it streams is relayed only once it is stored: else a server that dies in between has given away
+    units that it does not know of, and the provider would lose more than the credit.
 
     Raises:
         Refusal: It will not be, or it is stored already.
@@ -180,7 +183,7 @@ def foreseen_output(task: Task, request: Chunk, context: Context) -> tuple[Task,
     chunk = data_of(request)
     after = _with_chunk(task, request.seq, chunk, context, direction="output")
     require_paid(task, after.output_stream, chunk_bytes=len(chunk))
-    return after, _chunk_relayed(after, request, "output")
+    return after, None if task.stream_price is not None else _chunk_relayed(after, request, "output")
 
 
 def _is_stored_so(facts: TaskFacts, task: Task, seq: int, chunk: bytes, *, direction: Direction) -> bool:
