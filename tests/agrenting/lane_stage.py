@@ -1,9 +1,8 @@
 """A stage for lanes: a sheet that Alice and Bob write lines on, and a writer whose batches are released by hand.
 
-A sheet has room for so many lines; what is beyond it is refused. Alice begins it, Bob may write before. Others change
-the room: other events of the topic,
-which the lane is told of when they are submitted, and payments, timers, REST and other processes, of which it hears
-once they are stored.
+A sheet has room for so many lines; what is beyond it is refused. Alice begins it, Bob may write before. Of quiet lines
+nobody is told, of late ones once they are stored. Others change the room: other events of the topic, which the lane is
+told of when they are submitted, and payments, timers, REST and other processes, of which it hears once they are stored.
 """
 
 from collections.abc import Callable
@@ -64,7 +63,7 @@ def _foresees(sheet: Sheet, line: str, context: Context) -> tuple[Sheet, Broadca
         raise Conflict("known", "This line is there.")
     if context.sender == ALICE and not sheet.has_begun:
         raise Conflict("not_begun", "When Alice begins, the writer says.")
-    return _after(sheet, line), None if line.startswith("quiet") else _told(line, context.topic)
+    return _after(sheet, line), None if line.startswith(("quiet", "late")) else _told(line, context.topic)
 
 
 WRITE: Final = Handler(str, _decide, loads="sheet", access=Access.WRITE, foresees=_foresees)

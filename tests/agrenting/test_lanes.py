@@ -70,6 +70,16 @@ def test_what_nobody_is_told_of_changes_what_the_next_one_is_foreseen_on(stage: 
     assert stage.said == []
 
 
+def test_what_is_not_to_be_told_ahead_is_told_once_it_is_durable(stage: Stage) -> None:
+    stage.write("late a")
+    stage.write("late b")
+    assert stage.said == []
+
+    stage.release()
+
+    assert stage.told[-4:] == ["late a", "late a: ok", "late b", "late b: ok"]
+
+
 def test_behind_what_cannot_be_foreseen_nothing_is_relayed_until_the_writer_has_decided_it(stage: Stage) -> None:
     stage.write("read it again")
     stage.take()
