@@ -16,10 +16,10 @@ import structlog
 from agrenting.db.commit import StorageUnavailable
 from agrenting.deciding import Command, Done
 from agrenting.rates import TokenBucket, too_often
-from agrenting.subscriptions import Slot, Subscription
+from agrenting.subscriptions import Replays, Slot, Subscription
 from agrenting.transport import HubProtocol
 from channels.errors import Invalid, Refusal
-from channels.handlers import NO_REPLY, RATES_IN_BYTES, Access, Decision, Handler, event_class
+from channels.handlers import NO_REPLY, RATES_IN_BYTES, Access, Decision, Handler, bytes_cost, event_class
 from channels.identity import Identity
 from channels.routes import Route
 from channels.session import Answer, Ignored, Join, Joined, Leave, Push, Session
@@ -84,6 +84,7 @@ class Connection:
         "is_open",
         "opened_at",
         "protocol",
+        "replays",
         "session",
         "vsn",
     )
@@ -98,6 +99,7 @@ class Connection:
         self.heard_at = self.opened_at = hub.monotonic()
         self.expires_at: float | None = None
         self.buckets: dict[str, TokenBucket] = {}
+        self.replays = Replays()
         self._joining: dict[str, Joining] = {}
         self._under_way = 0
         self._under_way_bytes = 0
@@ -260,7 +262,7 @@ class Connection:
             if counted is not None:
                 self._limit(counted, 1.0)
             if handler.rate in RATES_IN_BYTES:
-                self._limit(handler.rate, float(len(push.payload)))
+                self._limit(handler.rate, float(bytes_cost(handler.rate, len(push.payload))))
             command = self._command(handler, push.topic, push.payload)
         except (Refusal, InvalidPayload) as refusal:
             self._settle(push, subscription, slot, None, refusal)

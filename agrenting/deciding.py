@@ -62,7 +62,7 @@ class Together(msgspec.Struct, frozen=True):
 
     Args:
         outcomes: Of each, in order.
-        state: The topic's, after all of them; None where there is none.
+        state: The topic's, after all of them, as far as the next ones are foreseen on it; None where there is none.
     """
 
     outcomes: list[Outcome]
@@ -114,4 +114,4 @@ def decide_together(tx: WriterTx, commands: Sequence[Command], context: Callable
         outcomes.append((Done(decision, (*decision.broadcasts, *told)), None))
     if state is not None:
         states.save(tx, STATE_OF[loads], topic_id, state)
-    return Together(outcomes, facts.task)
+    return Together(outcomes, facts.known)

@@ -4,6 +4,7 @@ A subscription that has asked for stored chunks is first pushed those, in order,
 is told on its topic meanwhile waits until then. No more of either is in memory than one outbox.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -144,6 +145,17 @@ class Held(NamedTuple):
     frame: str | bytes
 
 
+class Replays:
+    """The replays of one socket: they take turns, and what waits for them all together is no more than an outbox."""
+
+    __slots__ = ("active", "held_bytes", "turn")
+
+    def __init__(self) -> None:
+        self.active: dict[Replay, None] = {}
+        self.held_bytes = 0
+        self.turn = asyncio.Lock()
+
+
 class Replay:
     """Stored chunks on their way to one subscription, and what is told meanwhile.
 
@@ -166,9 +178,10 @@ class Replay:
         self._read = read
         self._settled = settled
         self._positions = {f"{direction}_stream": Position(first) for direction, first in follow.replays.items()}
+        self._all = subscription.connection.replays
         self._held: deque[Held] = deque()
-        self._held_bytes = 0
         self._has_dropped = False
+        self._all.active[self] = None
 
     def hold(self, outgoing: Outgoing, broadcast: Broadcast) -> None:
         """Keep what is told. Chunks that are too much are read again once they are stored."""
@@ -177,14 +190,27 @@ class Replay:
         frame = outgoing.frame_for(connection.vsn, subscription.join_ref)
         seq = broadcast.payload["seq"] if broadcast.event in self._positions else None
         self._held.append(Held(broadcast.event, seq, frame))
-        self._held_bytes += len(frame)
-        if self._held_bytes <= connection.hub.settings.outbox_bytes_max:
+        self._all.held_bytes += len(frame)
+        most = connection.hub.settings.outbox_bytes_max
+        if self._all.held_bytes <= most:
             return
-        self._has_dropped = True
-        self._held = deque(held for held in self._held if held.seq is None)
-        self._held_bytes = sum(len(held.frame) for held in self._held)
-        if self._held_bytes > connection.hub.settings.outbox_bytes_max:
+        for replay in self._all.active:
+            replay.drop_chunks()
+        if self._all.held_bytes > most:
             connection.too_slow()
+
+    def drop_chunks(self) -> None:
+        """Let go of the chunks that wait; they are read again once they are stored."""
+        kept = deque(held for held in self._held if held.seq is None)
+        if len(kept) < len(self._held):
+            self._has_dropped = True
+            self._forget_held()
+            self._held = kept
+            self._all.held_bytes += sum(len(held.frame) for held in kept)
+
+    def _forget_held(self) -> None:
+        self._all.held_bytes -= sum(len(held.frame) for held in self._held)
+        self._held = deque()
 
     async def run(self) -> None:
         """Push everything; then the subscription is live."""
@@ -196,6 +222,9 @@ class Replay:
         except Exception:
             log.exception("replay_failed", topic=subscription.topic)
             subscription.connection.end(subscription, PHX_ERROR, {"reason": "channel_crash"})
+        finally:
+            self._forget_held()
+            del self._all.active[self]
 
     async def _run(self) -> bool:
         """Whether the subscription still is there at the end."""
@@ -216,39 +245,39 @@ class Replay:
         return subscription.connection.session.joined.get(subscription.topic) is subscription.joined
 
     async def _push_stored(self, event: str, position: Position) -> bool:
+        """Push what is stored now; whether the subscription still is there."""
         connection = self._subscription.connection
-        first = position.first
+        direction, first = event.removesuffix("_stream"), position.first
         while True:
-            direction = event.removesuffix("_stream")
-            page = await self._read(self._page(direction, first))
-            if not self._is_current:
-                return False
-            if not page:
-                return True
-            await connection.protocol.drained()
-            if not self._is_current:
-                return False
-            for chunk in page:
-                if not position.has(chunk.seq):
-                    connection.send(self._frame(event, chunk))
-                    position.add(chunk.seq)
-            first = page[-1].seq + 1
+            async with self._all.turn:
+                await connection.protocol.drained()
+                page = await self._read(self._page(direction, first)) if self._is_current else []
+                if not self._is_current:
+                    return False
+                if not page:
+                    return True
+                for chunk in page:
+                    if not position.has(chunk.seq):
+                        connection.send(self._frame(event, chunk))
+                        position.add(chunk.seq)
+                first = page[-1].seq + 1
 
     async def _push_held(self) -> bool:
         """Push what has waited; whether all of it was there."""
         connection = self._subscription.connection
-        while self._held:
-            event, seq, frame = self._held.popleft()
-            self._held_bytes -= len(frame)
-            position = self._positions.get(event)
-            if position is None or seq is None or not position.has(seq):
-                connection.send(frame)
-                if position is not None and seq is not None:
-                    position.add(seq)
-            if connection.protocol.is_full:
-                await connection.protocol.drained()
-                if self._has_dropped or not self._is_current:
-                    return False
+        async with self._all.turn:
+            while self._held:
+                event, seq, frame = self._held.popleft()
+                self._all.held_bytes -= len(frame)
+                position = self._positions.get(event)
+                if position is None or seq is None or not position.has(seq):
+                    connection.send(frame)
+                    if position is not None and seq is not None:
+                        position.add(seq)
+                if connection.protocol.is_full:
+                    await connection.protocol.drained()
+                    if self._has_dropped or not self._is_current:
+                        return False
         return True
 
     def _page(self, direction: str, first: int) -> Callable[[ReaderTx], list[StoredChunk]]:

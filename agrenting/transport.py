@@ -169,8 +169,10 @@ class HubProtocol(WebSocketsSansIOProtocol):
 
     async def drained(self) -> None:
         """Return once the peer has read so far that more can be written, or is gone."""
-        self.flush()
-        if self.is_full and not (self.close_sent or self.disconnected):
+        while True:  # Who was woken before may have filled it again.
+            self.flush()
+            if not self.is_full or self.close_sent or self.disconnected:
+                return
             waiting: asyncio.Future[None] = self.loop.create_future()
             self._drained.append(waiting)
             await waiting

@@ -18,7 +18,7 @@ from channels import negotiation, task_state
 from channels.handlers import Broadcast, Context, Decision, Timer
 from channels.negotiation import NegotiationSession
 from channels.task_disputes import disputed
-from channels.task_ends import refunded
+from channels.task_ends import by_the_clock, refunded
 from channels.task_state import Escrow, Task
 
 BANNED: Final = "banned"
@@ -44,6 +44,9 @@ def cancel_negotiation(session: NegotiationSession, context: Context, *, reason:
 
 def cancel_task(task: Task, context: Context, *, reason: str) -> Decision:
     """End a task that is under way; the client gets the whole price back, both are told. Another stays as it is."""
+    over = by_the_clock(task, context)
+    if over is not None:
+        return over
     if task.status not in task_state.RUNNING:
         return Decision()
     after, changes = refunded(
@@ -66,6 +69,9 @@ def ban_task(task: Task, context: Context, *, agent_id: str) -> Decision:
         agent_id: Who is banned. A client's ban leaves what was completed for it as it is: it is paid when the hold is
             over.
     """
+    over = by_the_clock(task, context)
+    if over is not None:
+        return over
     is_held = task.escrow_status is Escrow.HELD
     if task.status in task_state.RUNNING and not (is_held and task.output_stream.is_delivered):
         return cancel_task(task, context, reason=BANNED)

@@ -49,6 +49,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     stream_credit_max: int = 1_000
     chunk_bytes_max: int = 65_536
     stream_bytes_max: int = 16_777_216
+    stream_chunks_max: int = 262_144
     stream_window: int = 256
     checkpoint_bytes_max: int = 65_536
     result_bytes_max: int = 65_536
@@ -396,6 +397,15 @@ class Access(Enum):
 
 RATES_IN_BYTES: Final = frozenset({"stream", "chain"})
 """The classes of rate limits that count bytes; the others count events."""
+
+
+CHUNK_COST_MIN: Final = 512
+"""What a chunk costs at least of class `stream`, in bytes: so much work it makes, however small it is."""
+
+
+def bytes_cost(rate: str, size: int) -> int:
+    """What a payload of that size costs of a class that counts bytes."""
+    return max(size, CHUNK_COST_MIN) if rate == "stream" else size
 
 
 def event_class(rate: str) -> str | None:

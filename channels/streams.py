@@ -34,6 +34,7 @@ from channels.task_state import (
     started,
     stream_snapshot,
     told,
+    without_documents,
 )
 from crypto import ChecksumMismatch, SizeMismatch, StreamChecksum, next_digest
 
@@ -73,6 +74,11 @@ class TaskFacts(msgspec.Struct, frozen=True, kw_only=True):
 
     task: Task | None
     stored: Stored
+
+    @property
+    def known(self) -> Task | None:
+        """What the next event is foreseen on, and is kept in memory for that."""
+        return None if self.task is None else without_documents(self.task)
 
     def then(self, task: Task) -> Self:
         """What the next event rests on, where several are decided together."""
@@ -233,6 +239,12 @@ def _with_chunk(task: Task, seq: int, chunk: bytes, context: Context, *, directi
             "chunk_too_large",
             f"A chunk has at most {limits.chunk_bytes_max} bytes, not {size}.",
             chunk_bytes_max=limits.chunk_bytes_max,
+        )
+    if before.stored_count >= limits.stream_chunks_max:
+        raise TooLarge(
+            "stream_too_large",
+            f"A stream has at most {limits.stream_chunks_max} chunks.",
+            stream_chunks_max=limits.stream_chunks_max,
         )
     whole = before.stored_size + size
     if whole > limits.stream_bytes_max:

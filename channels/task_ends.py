@@ -208,6 +208,16 @@ def retention_passed(task: Task, context: Context) -> Decision:
     return Decision(changes=(DropStreams(task.id),))
 
 
+def by_the_clock(task: Task, context: Context) -> Decision | None:
+    """What the clock has made of a task though its timer has not run: it decides first; None where nothing is due."""
+    if task.status in RUNNING and context.now >= task.deadline:
+        return deadline_passed(task, context)
+    is_held = task.status is Phase.COMPLETED and task.escrow_status is Escrow.HELD
+    if is_held and task.hold_ends_at is not None and context.now >= task.hold_ends_at:
+        return hold_passed(task, context)
+    return None
+
+
 def duplicate(task: Task, context: Context) -> Decision:
     """The answer to an event that has taken effect before."""
     return Decision(reply={**snapshot(task, context.market), "duplicate": True})

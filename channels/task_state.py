@@ -259,6 +259,11 @@ def units_of(stream: StreamState, price: StreamPrice) -> int:
     return -(-stream.stored_size // price.unit_bytes)  # Rounds up.
 
 
+def without_documents(task: Task) -> Task:
+    """The task without what may be large, and what no event of a running task rests on."""
+    return msgspec.structs.replace(task, input=None, result=None, error=None)
+
+
 NOT_TOLD: Final = frozenset(("client_owner_id", "is_countable", "input_stream", "output_stream", "checkpoint_seq"))
 """Fields that a snapshot leaves out: the house's own, and the streams, which have a form for telling."""
 

@@ -23,7 +23,7 @@ from agrenting.api.idempotency import HEADERS, InFlight, KeyedRequest, Replay, f
 from agrenting.api.operation import Callers, Operation, as_pattern, as_route
 from agrenting.api.paging import Page
 from channels.errors import Forbidden, Invalid
-from channels.handlers import RATES_IN_BYTES, event_class
+from channels.handlers import RATES_IN_BYTES, bytes_cost, event_class
 from channels.identity import Identity
 from channels.wire import decode_payload
 
@@ -68,7 +68,7 @@ class Door:
         caller = await self._admit(operation, request, headers)
         raw = b"" if operation.body is None else await _read_body(request, headers)
         if caller is not None and operation.rate in RATES_IN_BYTES:
-            self._server.hub.agent_buckets[operation.rate].take(caller.id, float(len(raw)))
+            self._server.hub.agent_buckets[operation.rate].take(caller.id, float(bytes_cost(operation.rate, len(raw))))
         given: dict[str, Any] = {}
         if operation.query is not None:
             given["query"] = parse_query(request.scope["query_string"], operation.query)

@@ -70,9 +70,9 @@ class StreamPayer:
         if price is None:
             raise ValueError("the task's price is held: nothing is paid as it streams")
         self.price = price
-        self.paid: int = task.state["paid"]
+        self.paid = task.paid
         """What was paid for the task, in minor units."""
-        self._task_id = task.id
+        self._task = task
         self._keeper = keeper
         self._topic = topic
         self._timeout_s = timeout_s
@@ -92,9 +92,10 @@ class StreamPayer:
             NotPaid, LyingServer, CannotSign, AlreadySigned, BrokenRecord, RefusedByServer, NoAnswer, Disconnected,
             TopicEnded: As for `pay`.
         """
+        self.paid = max(self.paid, self._task.paid)  # Another payer may have been at work, before a reconnection.
         due = self.price.units(arrived) * self.price.amount - self.paid
         if due <= 0:
             return 0
-        await pay(self._keeper, self._topic, due, task_id=self._task_id, timeout_s=self._timeout_s)
+        await pay(self._keeper, self._topic, due, task_id=self._task.id, timeout_s=self._timeout_s)
         self.paid += due
         return due

@@ -79,8 +79,10 @@ class StreamedTask:
         """The task as it was told last: by the join, and from its end on. Its parts may have moved on since."""
         self.incoming = IncomingStream(start)
         self.outgoing = OutgoingStream()
+        self.paid = 0
+        """What is paid for the output as it streams, in minor units, as far as told."""
         self.paid_up_to = 0
-        """Units of the output that are paid, as far as told."""
+        """Units of the output that are paid so, as far as told."""
         self._role: Role = role
         self._timeout_s = timeout_s
         self._on_event: OnEvent = on_event or (lambda _event, _payload: None)
@@ -148,7 +150,7 @@ class StreamedTask:
         return reply
 
     async def push(self, event: str, payload: dict[str, Any] | None = None) -> Any:
-        """Push another event of the task, such as `checkpoint`, `complete` or `release`; its reply.
+        """Push another event of the task, such as `checkpoint`, `complete` or `dispute`; its reply.
 
         Raises:
             RefusedByServer, NoAnswer, Disconnected, TopicEnded: As for a topic.
@@ -178,6 +180,16 @@ class StreamedTask:
         price = self.price
         if price is not None:
             await self._until(lambda: self.paid_up_to >= price.units(self.outgoing.position) or self._require_going())
+
+    async def release(self) -> dict[str, Any]:
+        """Pay the completed task's price now: the client has checked what it got, and need not wait for the hold.
+
+        Raises:
+            RefusedByServer: `not_completed`, `not_held`, `escrow_locked`, `forbidden_role`.
+            NoAnswer, Disconnected, TopicEnded: As for a topic.
+        """
+        self.state = await self._topic.push("release")
+        return self.state
 
     async def end(self) -> dict[str, Any]:
         """Wait until the task has ended; the task.
@@ -282,6 +294,7 @@ class StreamedTask:
 
     def _note(self, told: dict[str, Any]) -> None:
         """Take how far the output is paid; that never goes down."""
+        self.paid = max(self.paid, told.get("paid") or 0)
         self.paid_up_to = max(self.paid_up_to, told.get("paid_up_to") or 0)
 
     # Reading.
@@ -318,6 +331,7 @@ class StreamedTask:
                 self._note(payload)
             elif "task" in payload:
                 self.state = payload["task"]
+                self._note(self.state)
             self._on_event(event, payload)
 
     def _has_next(self, found: list[bytes]) -> bool:

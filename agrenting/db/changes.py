@@ -28,7 +28,7 @@ from channels.handlers import (
     Told,
 )
 from channels.ledger import Entry
-from channels.task_state import RETENTION
+from channels.task_state import RETENTION, without_documents
 
 
 def carry_out(tx: WriterTx, decision: Decision, context: Context, *, store: str, state_id: str) -> tuple[Told, ...]:
@@ -70,7 +70,7 @@ def carry_out_changes(tx: WriterTx, decision: Decision, context: Context) -> tup
 
 def _saved(store: str, state: Any) -> tuple[Saved, ...]:
     """What goes ahead of the writer has to know of a changed state: that of tasks alone is looked at."""
-    return (Saved(state.topic, state),) if store == "task" and state is not None else ()
+    return (Saved(state.topic, without_documents(state)),) if store == "task" and state is not None else ()
 
 
 def _carry_out(tx: WriterTx, change: Any, context: Context) -> Broadcast | None:

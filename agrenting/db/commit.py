@@ -151,7 +151,7 @@ class GroupCommit:
 
     def _run(self, unit: Unit, undo: list[Callable[[], None]]) -> tuple[Any, Exception | None]:
         for _ in range(2):
-            tx = WriterTx(self._connection, self._memory)
+            tx = WriterTx(self._connection, self._memory, undo)
             try:
                 outcome = unit.run(tx)
             except StaleState:

@@ -116,5 +116,5 @@ def save(tx: WriterTx, store: str, id_: str, state: Any) -> None:
         agents.index(tx, state)
     elif store == "contact":
         sides.index(tx, state)
-    elif store == "task" and state.ended_at is not None:
+    elif store == "task" and state.is_final:
         streams.forget(tx, task_id=id_)

@@ -68,6 +68,14 @@ class StoredStreams:
             if one.seq != checksum.count:
                 break
             checksum.update(one.data)
+        if isinstance(tx, WriterTx):  # Rebuilt once, also for who is refused then: everybody waits for the writer.
+            key, others = (self._task_id, direction), _kept(tx)
+
+            def undo() -> None:
+                others.pop(key, None)
+
+            tx.on_failed_commit(undo)
+            _keep(tx, key, checksum)
         return checksum
 
 
@@ -96,10 +104,7 @@ def append(tx: WriterTx, change: StoreChunk) -> None:
     tx.on_rollback(undo)
     for chunk in chunks:
         checksum.update(chunk)
-    kept[key] = checksum
-    kept.move_to_end(key)
-    while len(kept) > CHECKSUMS_MAX:
-        kept.popitem(last=False)
+    _keep(tx, key, checksum)
 
 
 def keep_checkpoint(tx: WriterTx, change: StoreCheckpoint) -> None:
@@ -178,6 +183,14 @@ def read(tx: Tx, *, task_id: str, direction: str, first: int, bytes_at_once: int
     ):
         yield from chunks
         first = chunks[-1].seq + 1
+
+
+def _keep(tx: WriterTx, key: tuple[str, str], checksum: StreamChecksum) -> None:
+    kept = _kept(tx)
+    kept[key] = checksum
+    kept.move_to_end(key)
+    while len(kept) > CHECKSUMS_MAX:
+        kept.popitem(last=False)
 
 
 def _kept(tx: WriterTx) -> Checksums:

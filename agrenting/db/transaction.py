@@ -47,14 +47,20 @@ class Tx(Protocol):
 class WriterTx:
     """One unit's part of the writing batch: a savepoint, begun at its first change."""
 
-    __slots__ = ("_connection", "_has_savepoint", "_undo", "loaded", "memory")
+    __slots__ = ("_connection", "_has_savepoint", "_undo", "_undo_all", "loaded", "memory")
 
-    def __init__(self, connection: sqlite3.Connection, memory: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        memory: dict[str, Any],
+        undo_all: list[Callable[[], None]] | None = None,
+    ) -> None:
         self._connection = connection
         self.memory = memory
         """What the writer keeps between transactions; who puts something in undoes it on a rollback."""
         self._has_savepoint = False
         self._undo: list[Callable[[], None]] = []
+        self._undo_all: list[Callable[[], None]] = [] if undo_all is None else undo_all
         self.loaded: dict[tuple[str, str], Loaded] = {}
         """Each state that this unit has loaded, by its store and its id."""
 
@@ -77,6 +83,10 @@ class WriterTx:
     def on_rollback(self, undo: Callable[[], None]) -> None:
         """Call `undo` if this does not become durable."""
         self._undo.append(undo)
+
+    def on_failed_commit(self, undo: Callable[[], None]) -> None:
+        """Call `undo` if the commit fails that this unit is part of, whatever becomes of the unit itself."""
+        self._undo_all.append(undo)
 
     def keep(self) -> list[Callable[[], None]]:
         """End the unit well; what to undo if the batch fails after all."""

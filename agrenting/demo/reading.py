@@ -102,7 +102,7 @@ class Reading:
             raise BadDelivery("the translation or its words are not those of an own computation")
         price, hold = self._agent.money(task["price"]), task["hold_seconds"]
         tell(Told(step=f"finds all {result['words']} words as computed by itself; {price} are held for up to {hold} s"))
-        released: dict[str, Any] = await self.task.push("release")
+        released = await self.task.release()
         tell(Told(step=f"releases {price} at once: escrow {released['escrow_status']}"))
         return released
 

@@ -163,6 +163,9 @@ class TaskServer:
             stream.checksum = payload["checksum"]
             self._relay(direction, event, stream.told)
             return stream.told
+        if event == "release":
+            self.task["escrow_status"] = "released"
+            return self.snapshot
         return {"event": event}
 
     async def _chunk(self, topic: Topic, direction: str, payload: Json) -> Json:

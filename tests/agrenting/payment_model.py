@@ -334,7 +334,7 @@ class Model:
         transfer = self.read(known)
         assert transfer is not None, "it is sent whole"
         is_told = self.is_frozen and transfer.nonce <= self.last_nonce
-        if self.finals is not None or is_told or not self.is_online or transfer.amount < 0:
+        if self.finals is not None or is_told or not self.is_online or transfer.amount < 0 or transfer.nonce < 1:
             return False
         if transfer in (self.proposal, self.used.get(transfer.nonce)):
             return False

@@ -15,7 +15,7 @@ from agrenting.db import streams
 from agrenting.db.streams import StoredChunk
 from agrenting.db.transaction import ReaderTx, WriterTx
 from agrenting.presences import Topic
-from agrenting.subscriptions import Subscription
+from agrenting.subscriptions import Replays, Subscription
 from channels.chunks import BinaryChunk, Encoding, SendChunk
 from channels.handlers import Audience, Broadcast, Follow, StoreChunk, Unsaid
 from channels.session import Join, Joined
@@ -40,6 +40,7 @@ class Wire:
         self.joined: dict[str, Joined] = {}
         self.spawned: list[Coroutine[Any, Any, None]] = []
         self.is_full = False
+        self.replays = Replays()
         self.draining: deque[Step] = deque()
         """What happens while the peer is waited for, one for each time."""
         self.drains = 0
@@ -121,16 +122,22 @@ class Stage:
     # Who follows.
 
     def join(
-        self, wire: Wire, *, output: int | None = 0, input_: int | None = None, is_binary: bool = False
+        self,
+        wire: Wire,
+        *,
+        output: int | None = 0,
+        input_: int | None = None,
+        is_binary: bool = False,
+        topic: str = TOPIC,
     ) -> Subscription:
         """A socket joins; its replay begins when it is run."""
-        joined = Joined(TOPIC, "j")
+        joined = Joined(topic, "j")
         given: Any = wire
         route: Any = SimpleNamespace(visible=None)
         party: Any = SimpleNamespace(id=wire.identity.agent_id)
-        subscription = Subscription(given, joined, Join(TOPIC, msgspec.Raw(b"{}"), "j", "1", None), route, party)
+        subscription = Subscription(given, joined, Join(topic, msgspec.Raw(b"{}"), "j", "1", None), route, party)
         joined.subscription = subscription
-        wire.joined[TOPIC] = joined
+        wire.joined[topic] = joined
         self.topic.subscribers[subscription] = None
         wanted = {"input": input_, "output": output}
         replays = {direction: first for direction, first in wanted.items() if first is not None}

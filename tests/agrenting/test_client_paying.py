@@ -174,6 +174,23 @@ async def test_what_was_paid_before_a_program_started_anew_is_not_paid_again(cha
     assert await payer.pay_for(Position(3, 300, NO_DIGEST)) == 3
 
 
+async def test_what_another_payer_has_paid_since_the_join_is_not_paid_again(channel: Channel) -> None:
+    """As after the channel's topic was joined anew, while the task's was not."""
+    server = TaskServer({"amount": 5, "per": "chunk", "unit_bytes": None, "credit": 1})
+    task = StreamedTask(TASK_ID, role="client")
+    await task.join(server.socket("client"))
+    first = StreamPayer(channel.alice, topic_of(channel), task)
+    await first.pay_for(Position(2, 200, NO_DIGEST))
+    server.pay(10)
+    server.end("completed")
+    await task.end()
+
+    second = StreamPayer(channel.alice, topic_of(channel), task)
+
+    assert (task.paid, second.paid) == (10, 10)
+    assert await second.pay_for(Position(3, 300, NO_DIGEST)) == 5
+
+
 async def test_what_is_not_acknowledged_is_not_counted_as_paid(channel: Channel) -> None:
     payer = await payer_of(channel)
     channel.bobs_answer = "reject_transfer"

@@ -282,7 +282,17 @@ async def test_other_events_are_told_and_the_end_is_waited_for(pair: Pair) -> No
 
     assert (await carol.settled())["escrow_status"] == "released"
     assert heard == ["progress", "task_completed", "task_updated"]
-    assert await carol.push("release") == {"event": "release"}
+    assert await carol.push("dispute", {"reason": "late"}) == {"event": "dispute"}
+
+
+async def test_who_has_checked_the_work_releases_the_price_and_knows_the_task_so(pair: Pair) -> None:
+    pair.server.end("completed", escrow_status="held")
+    assert (await pair.alice.end())["escrow_status"] == "held"
+
+    released = await pair.alice.release()
+
+    assert released["escrow_status"] == "released"
+    assert pair.alice.state is released
 
 
 async def test_a_stream_that_the_end_of_the_task_leaves_open_is_broken(pair: Pair) -> None:

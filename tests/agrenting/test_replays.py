@@ -56,7 +56,7 @@ async def test_what_is_stored_comes_in_order_page_by_page_as_fast_as_it_is_read(
 
     assert once_each(alice, 10)
     assert stage.reads == 4  # 4, 4, 2, and none.
-    assert alice.drains == 3  # Before each page the socket has read.
+    assert alice.drains == 4  # Before each page the socket has read.
     assert alice.sent[3] == (
         "output_stream",
         {"task_id": "1", "seq": 3, "chunk": "0003", "encoding": "utf8", "replay": True},
@@ -262,7 +262,7 @@ async def test_what_has_waited_and_was_pushed_is_not_read_again_where_the_rest_i
         stage.tell(*range(4, 12), size=600)
 
     stage.reading.extend((lambda: None, full))
-    alice.draining.extend((lambda: None, lambda: None, much_more))
+    alice.draining.extend((lambda: None, lambda: None, lambda: None, much_more))
     await stage.run(alice)
 
     assert not alice.draining
@@ -274,7 +274,7 @@ async def test_what_was_pushed_makes_room_for_what_comes(stage: Stage, alice: Wi
     stage.join(alice)
     stage.tell(0, 1, 2, size=500)
     alice.is_full = True
-    alice.draining.extend((lambda: stage.tell(3, size=500), lambda: stage.tell(4, size=500)))
+    alice.draining.extend((lambda: None, lambda: stage.tell(3, size=500), lambda: stage.tell(4, size=500)))
     await stage.run(alice)
 
     assert once_each(alice, 5)
@@ -312,7 +312,7 @@ async def test_no_more_is_held_than_one_outbox(stage: Stage, alice: Wire) -> Non
         stage.tell(seq, size=600)
         replay: Any = subscription.replay
         assert sum(len(held.frame) for held in replay._held) <= OUTBOX  # noqa: SLF001 - what is in memory is tried
-        assert replay._held_bytes == sum(len(held.frame) for held in replay._held)  # noqa: SLF001 - the same
+        assert alice.replays.held_bytes == sum(len(held.frame) for held in replay._held)  # noqa: SLF001 - the same
     stage.store(*range(200))
     await stage.run(alice)
 
@@ -457,3 +457,30 @@ def test_a_position_knows_what_was_pushed_beyond_a_gap_and_closes_up() -> None:
     assert (position.first, position.above) == (6, {7})
     position.add(6)
     assert (position.first, position.above) == (8, set())
+
+
+async def test_the_replays_of_one_socket_take_turns(stage: Stage, alice: Wire) -> None:
+    """Each looks whether the socket reads right before its page, so that they do not fill its outbox together."""
+    stage.store(*range(10))
+    first, second = stage.join(alice), stage.join(alice, topic="task:2")
+    reading: list[int] = []
+    alice.draining.extend([lambda: reading.append(len(alice.sent))] * 2)
+    await stage.run(alice)
+
+    assert first.replay is None
+    assert second.replay is None
+    assert alice.replays.active == {}
+    assert reading == [0, 10]  # The second one began once the first one's page was sent.
+
+
+async def test_what_waits_for_all_replays_of_a_socket_is_one_outbox_together(stage: Stage, alice: Wire) -> None:
+    first, second = stage.join(alice), stage.join(alice, topic="task:2")
+    for seq in range(50):
+        stage.tell(seq, size=600)
+
+    assert alice.replays.held_bytes <= OUTBOX
+    assert alice.slow == 0
+    assert (first.replay, second.replay) != (None, None)
+    stage.store(*range(50), size=600)
+    await stage.run(alice)
+    assert alice.replays.held_bytes == 0

@@ -2,9 +2,10 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -219,6 +220,34 @@ def test_a_stream_that_begins_again_after_it_was_dropped_begins_with_nothing(tx:
     send(tx, 0, b"two", in_order=(b"two",))
 
     assert checksum(tx, 1).hexdigest() == checksum_of(b"two")
+
+
+def test_a_checksum_is_rebuilt_once_also_for_who_is_refused_then(tx: WriterTx, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else everybody would wait for the writer again with each wrong checksum."""
+    for seq, data in enumerate((b"one", b"two")):
+        send(tx, seq, data)
+    tx.keep()
+    later = WriterTx(tx._connection, {})  # noqa: SLF001 - the unit after it, on the same connection
+    first = checksum(later, 2)
+    later.undo()  # What a refusal does.
+    monkeypatch.setattr(streams, "page", lambda *_, **__: pytest.fail("it is read again"))
+
+    assert checksum(later, 2) is first
+
+
+async def test_a_rebuilt_checksum_is_let_go_where_what_it_was_made_of_does_not_become_durable(tmp_path: Path) -> None:
+    failed: list[Callable[[], None]] = []
+    with closing(sqlite3.connect(tmp_path / "empty.sqlite3")) as connection:
+        memory: dict[str, Any] = {}
+        connection.execute("CREATE TABLE chunks (task_id, direction, seq, chunk, encoding)")
+        other = WriterTx(connection, memory, failed)
+        StoredStreams(other, "1").checksum("output", StreamState())
+        assert memory["checksums"]
+
+        for undo in failed:
+            undo()
+
+        assert not memory["checksums"]
 
 
 def test_only_so_many_checksums_are_kept_the_longest_unused_go_first(

@@ -173,16 +173,20 @@ class Witness:
     # What parties do
 
     def accept(self, who: Player, deposit: int) -> bool:
-        if self.status != "pending" or who is not BOB or deposit < 0:
+        if not self._is_unopened() or who is not BOB or deposit < 0:
             return False
         self.status = "open"
         return deposit == 0 or self._lock(BOB, deposit)
 
     def decline(self, who: Player) -> bool:
-        return self.status == "pending" and who is BOB and self._end("declined", self.balances)
+        return self._is_unopened() and who is BOB and self._end("declined", self.balances)
 
     def cancel(self, who: Player) -> bool:
-        return self.status == "pending" and who is ALICE and self._end("declined", self.balances)
+        return self._is_unopened() and who is ALICE and self._end("declined", self.balances)
+
+    def _is_unopened(self) -> bool:
+        """Whether nobody has accepted it, and nothing says that somebody once had."""
+        return self.status == "pending" and not self.is_frozen
 
     def deposit(self, who: Player, amount: int) -> bool:
         if not self._trades() or self.proposal is not None or not 1 <= amount <= self.purses[who.id]:
@@ -264,7 +268,13 @@ class Witness:
         The nonces up to it count as used.
         """
         is_told = self.is_frozen and deed.nonce <= self.last_nonce
-        if self.finals is not None or is_told or not self.is_online or deed.channel_id != self.channel_id:
+        if (
+            self.finals is not None
+            or is_told
+            or not self.is_online
+            or deed.channel_id != self.channel_id
+            or deed.nonce < 1
+        ):
             return False
         had = [*self.nonces, *([] if self.proposal is None else [self.proposal])]
         if deed in had or not all(map(self.notary.has_signed, PLAYERS, (deed, deed), signatures)):

@@ -1,6 +1,7 @@
 """What a ban, a revoked contact or a block ends: what was open is cancelled, and the held price goes back."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -53,7 +54,7 @@ def work(status: TaskPhase, price: int = 1_000) -> Task:
         escrow_status=Escrow.HELD if price else Escrow.NONE,
         status=status,
         created_at=NOW,
-        deadline=NOW,
+        deadline=NOW + timedelta(days=7),
     )
 
 
@@ -184,3 +185,22 @@ def test_what_has_ended_stays_as_it_ended(cancel: Callable[..., Any], ended: msg
     decision = cancel(ended, CONTEXT, reason=BANNED)
 
     assert (decision.state, decision.changes, decision.broadcasts) == (None, (), ())
+
+
+def test_a_ban_comes_after_what_the_clock_has_done_though_its_timer_has_not_run() -> None:
+    over = NOW - timedelta(seconds=1)
+    held = msgspec.structs.replace(
+        work(TaskPhase.COMPLETED), escrow_status=Escrow.HELD, hold_seconds=60, hold_ends_at=over, ended_at=NOW
+    )
+    late = msgspec.structs.replace(work(TaskPhase.IN_PROGRESS), deadline=over)
+    delivered = msgspec.structs.replace(late, output_stream=DELIVERED)
+
+    paid = ban_task(held, CONTEXT, agent_id="bob")
+    failed = ban_task(late, CONTEXT, agent_id="bob")
+    cut_off = cancel_task(late, CONTEXT, reason="contact_revoked")
+    completed = ban_task(delivered, CONTEXT, agent_id="bob")
+
+    assert (paid.state.status, paid.state.escrow_status, paid.state.dispute) == ("completed", "released", None)
+    assert (failed.state.status, failed.state.error.type) == ("failed", "deadline")
+    assert (cut_off.state.status, cut_off.state.error.type) == ("failed", "deadline")
+    assert (completed.state.status, completed.state.dispute) == ("completed", None)

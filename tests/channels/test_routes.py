@@ -7,7 +7,7 @@ import pytest
 
 from channels import discovery, messages, negotiation, task_state
 from channels.contact_book import BLOCK_EXPIRES, CONTACT_EXPIRES, REQUEST_EXPIRES
-from channels.handlers import Decision, Empty, Handler, event_class
+from channels.handlers import Decision, Empty, Handler, bytes_cost, event_class
 from channels.routes import CLOCKS, OURS, BadTopicModule, Routes, route_of
 from tests.channels.bargain import opened
 from tests.channels.roles import ALICE, context
@@ -122,3 +122,16 @@ def test_an_event_counts_in_its_own_class_but_a_chain_among_the_control_events_a
     counted = {rate: event_class(rate) for rate in ("control", "discovery", "chain", "stream")}
 
     assert counted == {"control": "control", "discovery": "discovery", "chain": "control", "stream": None}
+
+
+def test_a_chunk_costs_something_however_small_it_is_and_a_chain_its_bytes() -> None:
+    costs = {(rate, size): bytes_cost(rate, size) for rate in ("stream", "chain") for size in (9, 512, 90_000)}
+
+    assert costs == {
+        ("stream", 9): 512,
+        ("stream", 512): 512,
+        ("stream", 90_000): 90_000,
+        ("chain", 9): 9,
+        ("chain", 512): 512,
+        ("chain", 90_000): 90_000,
+    }

@@ -213,6 +213,16 @@ class TestRepeating:
 
 
 class TestLimits:
+    def test_of_a_stream_counts_its_chunks_too(self, direction: Direction) -> None:
+        world = witness(market=market_with(stream_chunks_max=2))
+        task_id = hired(world)
+        send(world, task_id, direction, chunk="a", seq=0)
+        send(world, task_id, direction, chunk="c", seq=2)
+
+        refusal = refused(send, world, task_id, direction, chunk="b", seq=1)
+
+        assert (refusal.reason, refusal.context) == ("stream_too_large", {"stream_chunks_max": 2})
+
     def test_of_a_stream_counts_what_lies_ahead(self, direction: Direction) -> None:
         world = witness(market=market_with(stream_bytes_max=10))
         task_id = hired(world)

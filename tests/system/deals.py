@@ -99,6 +99,7 @@ class Deal:
                     "provider_agent_id": self.provider.id,
                     "capability": "translate",
                     "negotiation_session_id": self.session_id,
+                    "hold_seconds": 0,
                 },
             )
             self.task_id = task["id"]
