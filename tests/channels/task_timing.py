@@ -147,6 +147,15 @@ LATE: Final[Rules] = {
     "chunk": {RUNNING: "expired", DISPUTED: "expired stream_closed"},
     "close": {RUNNING: "expired duplicate", DISPUTED: "expired duplicate"},
     **{f"operator decides {decision}": {DISPUTED: "expired"} for decision in ("client", "provider", "split")},
+    **{f"{who} blocks": {UNSTARTED: "-> failed"} for who in ("client", "provider")},
+    **{
+        f"{who} is banned": {
+            f"{UNSTARTED} {STARTED} {OUTPUT}": "-> failed",
+            "verified": "-> held;output",
+            HELD: "-> paid",
+        }
+        for who in ("client", "provider")
+    },
 }
 """The same where a timer is due that has not run yet; where it says nothing, RULES hold."""
 
