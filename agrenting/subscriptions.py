@@ -1,7 +1,8 @@
 """Subscriptions: one socket's joined topic, its queue of replies, and what it is told.
 
 A subscription that has asked for stored chunks is first pushed those, in order, page by page as fast as it reads; what
-is told on its topic meanwhile waits until then. No more of either is in memory than one outbox.
+is told on its topic meanwhile waits until then. For all topics of a socket together, what waits is one outbox at most,
+and one page is under way.
 """
 
 import asyncio

@@ -126,8 +126,8 @@ def drop(tx: WriterTx, task_id: str) -> bool:
     tx.run("DELETE FROM checkpoints WHERE task_id = :task_id", task_id=task_id)
     forget(tx, task_id=task_id)
     for direction in ("input", "output"):
-        first, last = _page(tx, task_id, direction, first=0, rows_max=DROPPED_ROWS, bytes_max=DROPPED_BYTES)
-        if last >= first:
+        last = _last_of_page(tx, task_id, direction, first=0, rows_max=DROPPED_ROWS, bytes_max=DROPPED_BYTES)
+        if last >= 0:
             tx.run(
                 "DELETE FROM chunks WHERE task_id = :task_id AND direction = :direction AND seq <= :last",
                 task_id=task_id,
@@ -146,7 +146,7 @@ def forget(tx: WriterTx, *, task_id: str) -> None:
 
 def page(tx: Tx, *, task_id: str, direction: str, first: int, rows_max: int, bytes_max: int) -> list[StoredChunk]:
     """Stored chunks from seq `first` on, in order: at least one, if there is one, and not more than these bounds."""
-    first, last = _page(tx, task_id, direction, first=first, rows_max=rows_max, bytes_max=bytes_max)
+    last = _last_of_page(tx, task_id, direction, first=first, rows_max=rows_max, bytes_max=bytes_max)
     rows = tx.all(
         "SELECT seq, chunk, encoding FROM chunks WHERE task_id = :task_id AND direction = :direction"
         " AND seq BETWEEN :first AND :last ORDER BY seq",
@@ -158,8 +158,8 @@ def page(tx: Tx, *, task_id: str, direction: str, first: int, rows_max: int, byt
     return [StoredChunk(*row) for row in rows]
 
 
-def _page(tx: Tx, task_id: str, direction: str, *, first: int, rows_max: int, bytes_max: int) -> tuple[int, int]:
-    """The first and the last seq of a page; the last is below the first where there is no chunk."""
+def _last_of_page(tx: Tx, task_id: str, direction: str, *, first: int, rows_max: int, bytes_max: int) -> int:
+    """The last seq of a page that begins at `first`; below that where there is no chunk."""
     last, left = first - 1, bytes_max
     for seq, size in tx.all(
         "SELECT seq, length(chunk) FROM chunks WHERE task_id = :task_id AND direction = :direction AND seq >= :first"
@@ -173,7 +173,7 @@ def _page(tx: Tx, task_id: str, direction: str, *, first: int, rows_max: int, by
         if left < 0 and last >= first:
             break
         last = seq
-    return first, last
+    return last
 
 
 def read(tx: Tx, *, task_id: str, direction: str, first: int, bytes_at_once: int = 1_048_576) -> Iterator[StoredChunk]:

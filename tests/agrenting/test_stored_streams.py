@@ -147,7 +147,7 @@ def test_reading_a_whole_stream_needs_little_of_it_at_a_time(tx: WriterTx, monke
     real = streams.page
 
     def noting(*args: object, **options: object) -> list[streams.StoredChunk]:
-        found = real(*args, **options)  # type: ignore[arg-type]
+        found = real(*args, **options)  # type: ignore[arg-type] # They are passed on as they come.
         sizes.append(sum(len(one.data) for one in found))
         return found
 
@@ -283,7 +283,7 @@ async def test_what_does_not_become_durable_is_not_in_the_checksum(tmp_path: Pat
     writes: list[object] = []
 
     async def done() -> list[object]:
-        found = await asyncio.gather(*writes, return_exceptions=True)  # type: ignore[call-overload]
+        found = await asyncio.gather(*writes, return_exceptions=True)  # type: ignore[call-overload] # Each answers what it likes.
         writes.clear()
         return [type(one) for one in found]
 

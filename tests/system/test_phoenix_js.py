@@ -1,12 +1,11 @@
 """The unmodified `phoenix` from npm, in V2 and V1: everything that Phoenix's own guides do with it."""
 
-import json
-import subprocess
 from typing import Any
 
 import pytest
 
-from tests.system.harness import ROOT, MarketProcess, free_environment
+from tests.system.harness import ROOT, MarketProcess
+from tests.system.node import steps_of
 
 SCRIPT = ROOT / "tests/system/js/phoenix_client.mjs"
 
@@ -18,19 +17,7 @@ def run(node: str, market: MarketProcess, vsn: str) -> dict[str, Any]:
     for account in (client, provider):
         with market.rest(account.api_key) as rest:
             tokens.append(rest.post("/api/v1/auth/authenticate").json()["data"]["session_token"])
-    done = subprocess.run(
-        [node, str(SCRIPT)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=SCRIPT.parent,
-        env=free_environment(
-            URL=market.url.replace("http", "ws", 1) + "/socket", TOKEN=tokens[0], OTHER_TOKEN=tokens[1], VSN=vsn
-        ),
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n" + "\n".join(market.log)
-    return {step["step"]: step["value"] for step in map(json.loads, done.stdout.splitlines())}
+    return steps_of(node, SCRIPT, market, tokens, VSN=vsn)
 
 
 @pytest.mark.parametrize("vsn", ["2.0.0", "1.0.0"])

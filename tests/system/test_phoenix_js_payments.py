@@ -1,12 +1,9 @@
 """The unmodified `phoenix` from npm pays over a payment channel; Node.js signs, from what the join reply tells."""
 
-import json
-import subprocess
-from typing import Any
-
 import pytest
 
-from tests.system.harness import ROOT, MarketProcess, free_environment
+from tests.system.harness import ROOT, MarketProcess
+from tests.system.node import steps_of
 from tests.system.payers import PURSE, Payers
 
 SCRIPT = ROOT / "tests/system/js/phoenix_payments.mjs"
@@ -19,25 +16,16 @@ async def test_the_npm_client_pays_and_is_paid(node: str, market: MarketProcess,
         tokens = [
             (await pair.call(who, "POST", "auth/authenticate"))["session_token"] for who in (pair.alice, pair.bob)
         ]
-        done = subprocess.run(  # noqa: ASYNC221 - nothing else goes on in this loop.
-            [node, str(SCRIPT)],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            cwd=SCRIPT.parent,
-            env=free_environment(
-                URL=market.url.replace("http", "ws", 1) + "/socket",
-                TOKEN=tokens[0],
-                OTHER_TOKEN=tokens[1],
-                SEED=pair.alice.seed.hex(),
-                OTHER_SEED=pair.bob.seed.hex(),
-                CHANNEL=channel["id"],
-                VSN=vsn,
-            ),
+        told = steps_of(
+            node,
+            SCRIPT,
+            market,
+            tokens,
+            SEED=pair.alice.seed.hex(),
+            OTHER_SEED=pair.bob.seed.hex(),
+            CHANNEL=channel["id"],
+            VSN=vsn,
         )
-        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n" + "\n".join(market.log)
-        told: dict[str, Any] = {step["step"]: step["value"] for step in map(json.loads, done.stdout.splitlines())}
 
         assert told["same state"] is True
         assert told["alice pays"] == {"proposed": True, "complete": [[1, 300, 700]] * 2}

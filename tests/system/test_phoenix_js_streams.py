@@ -1,13 +1,10 @@
 """The unmodified `phoenix` from npm streams a task both ways, is cut off on each side, and resumes by itself."""
 
-import json
-import subprocess
-from typing import Any
-
 import pytest
 
 from tests.system.halls import open_task
-from tests.system.harness import ROOT, MarketProcess, free_environment
+from tests.system.harness import ROOT, MarketProcess
+from tests.system.node import steps_of
 
 SCRIPT = ROOT / "tests/system/js/phoenix_streams.mjs"
 TEXT, BASE64, BINARY = "utf8", "base64", "binary"
@@ -23,23 +20,7 @@ async def test_the_npm_client_streams_and_resumes(node: str, market: MarketProce
     for account in (client, provider):
         with market.rest(account.api_key) as rest:
             tokens.append(rest.post("/api/v1/auth/authenticate").json()["data"]["session_token"])
-    done = subprocess.run(  # noqa: ASYNC221 - nothing else goes on in this loop.
-        [node, str(SCRIPT)],
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-        cwd=SCRIPT.parent,
-        env=free_environment(
-            URL=market.url.replace("http", "ws", 1) + "/socket",
-            TOKEN=tokens[0],
-            OTHER_TOKEN=tokens[1],
-            TASK=task["task_id"],
-            VSN=vsn,
-        ),
-    )
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n" + "\n".join(market.log)
-    told: dict[str, Any] = {step["step"]: step["value"] for step in map(json.loads, done.stdout.splitlines())}
+    told = steps_of(node, SCRIPT, market, tokens, timeout_s=90, TASK=task["task_id"], VSN=vsn)
 
     assert told["checkpoint"] is None
     assert told["cuts"] == 2

@@ -1,14 +1,10 @@
 // The unmodified npm client `phoenix` against a server: one line of JSON per step, for test_phoenix_js.py to judge.
 // Configuration comes in the environment: URL, TOKEN, OTHER_TOKEN, VSN (1.0.0 or 2.0.0).
 import { Presence, Socket } from "phoenix"
+import { answered, plain, told, until } from "./steps.mjs"
 
 const { URL: url, TOKEN: token, OTHER_TOKEN: otherToken, VSN: vsn } = process.env
-const told = (step, value) => console.log(JSON.stringify({ step, value }))
 
-const plain = {
-  encode: (message, callback) => callback(JSON.stringify(message)),
-  decode: (raw, callback) => callback(JSON.parse(raw)),
-}
 const open = (params) => {
   const socket = new Socket(url, {
     params, vsn, heartbeatIntervalMs: 300, reconnectAfterMs: () => 50, rejoinAfterMs: () => 50,
@@ -17,21 +13,6 @@ const open = (params) => {
   socket.connect()
   return socket
 }
-const answered = (push) => new Promise((resolve, reject) => {
-  push.receive("ok", (response) => resolve({ ok: response }))
-    .receive("error", (response) => resolve({ error: response }))
-    .receive("timeout", () => reject(new Error("no reply")))
-})
-const until = (check) => new Promise((resolve, reject) => {
-  const started = Date.now()
-  const look = () => {
-    const found = check()
-    if (found) resolve(found)
-    else if (Date.now() - started > 10_000) reject(new Error(`waited in vain for ${check}`))
-    else setTimeout(look, 5)
-  }
-  look()
-})
 
 const alice = open({ token })
 const bob = open({ token: otherToken })

@@ -3,29 +3,9 @@
 // Configuration comes in the environment: URL, TOKEN, OTHER_TOKEN, SEED, OTHER_SEED (hex), CHANNEL, VSN.
 import { createPrivateKey, sign } from "node:crypto"
 import { Socket } from "phoenix"
+import { answered, plain, told, until } from "./steps.mjs"
 
 const { URL: url, TOKEN, OTHER_TOKEN, SEED, OTHER_SEED, CHANNEL, VSN: vsn } = process.env
-const told = (step, value) => console.log(JSON.stringify({ step, value }))
-
-const plain = {
-  encode: (message, callback) => callback(JSON.stringify(message)),
-  decode: (raw, callback) => callback(JSON.parse(raw)),
-}
-const answered = (push) => new Promise((resolve, reject) => {
-  push.receive("ok", (response) => resolve({ ok: response }))
-    .receive("error", (response) => resolve({ error: response }))
-    .receive("timeout", () => reject(new Error("no reply")))
-})
-const until = (check) => new Promise((resolve, reject) => {
-  const started = Date.now()
-  const look = () => {
-    const found = check()
-    if (found) resolve(found)
-    else if (Date.now() - started > 10_000) reject(new Error(`waited in vain for ${check}`))
-    else setTimeout(look, 5)
-  }
-  look()
-})
 
 // RFC 8410: an Ed25519 private key in DER is this prefix and the seed.
 const keyOf = (seed) => createPrivateKey({

@@ -4,31 +4,11 @@
 // TASK, VSN (1.0.0 or 2.0.0).
 import { createHash } from "node:crypto"
 import { Socket } from "phoenix"
+import { answered, plain, told, until } from "./steps.mjs"
 
 const { URL: url, TOKEN, OTHER_TOKEN, TASK, VSN: vsn } = process.env
 const isV2 = vsn.startsWith("2")
 const COUNT = 300, IN_FLIGHT = 16
-const told = (step, value) => console.log(JSON.stringify({ step, value }))
-
-const plain = {
-  encode: (message, callback) => callback(JSON.stringify(message)),
-  decode: (raw, callback) => callback(JSON.parse(raw)),
-}
-const answered = (push) => new Promise((resolve, reject) => {
-  push.receive("ok", (response) => resolve({ ok: response }))
-    .receive("error", (response) => resolve({ error: response }))
-    .receive("timeout", () => reject(new Error("no reply")))
-})
-const until = (check) => new Promise((resolve, reject) => {
-  const started = Date.now()
-  const look = () => {
-    const found = check()
-    if (found) resolve(found)
-    else if (Date.now() - started > 30_000) reject(new Error(`waited in vain for ${check}`))
-    else setTimeout(look, 5)
-  }
-  look()
-})
 
 const seqBytes = (seq) => {
   const bytes = Buffer.alloc(8)
@@ -118,7 +98,7 @@ const first = await bob.joined
 await alice.joined
 told("checkpoint", first.checkpoint)
 alice.pump()
-await until(() => alice.held.length === COUNT && bob.acked === COUNT && alice.acked === COUNT)
+await until(() => alice.held.length === COUNT && bob.acked === COUNT && alice.acked === COUNT, 30_000)
 
 told("cuts", cuts)
 told("joins", [alice.joins, bob.joins])
@@ -138,7 +118,7 @@ const ended = new Promise((resolve) => alice.channel.on("task_completed", ({ tas
 await answered(bob.channel.push("complete", {}))
 told("completed", await ended)
 bob.cut()
-await until(() => bob.joins === 3)
+await until(() => bob.joins === 3, 30_000)
 told("checkpoint after", (await answered(bob.channel.push("output_stream", payloadOf(0, bob.outgoing[0])))).ok.duplicate)
 alice.socket.disconnect()
 bob.socket.disconnect()
