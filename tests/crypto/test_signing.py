@@ -124,7 +124,7 @@ def test_a_text_that_is_no_signature_is_refused_and_nothing_else_happens(text: s
 @pytest.mark.parametrize("other", [None, 88, b"A" * 88, ["A"] * 88, {"signature": "A" * 88}])
 def test_what_is_no_text_is_no_signature(other: object) -> None:
     with pytest.raises(BadSignature, match="88 characters"):
-        verify_signature(public_key=ALICE.public_key, message=HELLO, signature=other)  # type: ignore[arg-type]
+        verify_signature(public_key=ALICE.public_key, message=HELLO, signature=other)  # type: ignore[arg-type]  # JSON may.
 
 
 @pytest.mark.parametrize("size", [0, 31, 33])
