@@ -94,6 +94,6 @@ $(TOOLS): $(BIN)/python
 	@touch $(SERVER) $@
 
 $(CLIENTS): $(TOOLS)
-	@echo "Installing the Phoenix client for JavaScript into $(JS) (package-lock.json)"
+	@echo "Installing the clients for JavaScript into $(JS) (package-lock.json)"
 	@cd $(JS) && npm ci --loglevel=error
 	@touch $@

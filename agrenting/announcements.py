@@ -6,7 +6,7 @@ The command line decides on the same database; a running server has to tell its 
 import msgspec
 
 from agrenting.db.transaction import WriterTx
-from channels.handlers import Saved, Told
+from channels.told import Saved, Told
 
 
 class Announcement(msgspec.Struct, frozen=True):

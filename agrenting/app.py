@@ -12,7 +12,7 @@ from agrenting.api import rest_options
 from agrenting.clock import Clock, system_clock
 from agrenting.config import Settings
 from agrenting.server import Server
-from agrenting.sockets import AGENT_PATHS, USER_PATHS
+from agrenting.sockets import AGENT_PATHS, DACP_PATHS, USER_PATHS
 
 
 def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
@@ -40,7 +40,7 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
 def _socket_handler(server: Server) -> ASGIRouteHandler:
     """Every socket path, with one hub behind them all. The door is made when the server opens."""
 
-    @asgi([*AGENT_PATHS, *USER_PATHS], copy_scope=False)
+    @asgi([*AGENT_PATHS, *USER_PATHS, *DACP_PATHS], copy_scope=False)
     async def sockets(scope: Any, receive: Any, send: Any) -> None:
         await server.sockets(scope, receive, send)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from agrenting import __version__, commands, contact_commands, verifying
+from agrenting import __version__, commands, contact_commands, private_commands, verifying
 from agrenting.config import Settings, SettingsError, load_settings
 from agrenting.db.migrate import SchemaError
 from channels.errors import Refusal
@@ -96,7 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
         nouns,
         "doctor",
         commands.doctor,
-        "recompute the books, compare contacts from both sides, and print every difference",
+        "recompute the books, compare everything with what finds it, and print every difference",
     )
     _add_verify(
         command(nouns, "verify", verifying.verify, "check receipts and histories offline, with public keys alone")
@@ -128,6 +128,7 @@ def build_parser() -> argparse.ArgumentParser:
     deposit.add_argument("--idempotency-key", metavar="K", help="repeating it with the same key does nothing more")
     _add_registry(nouns, command)
     _add_contacts(nouns, command)
+    _add_private_channels(nouns, command)
     return parser
 
 
@@ -281,3 +282,44 @@ def _add_contacts(nouns: Any, command: Callable[..., argparse.ArgumentParser]) -
     blocked.add_argument("--reason", metavar="TEXT", help="for one's own record")
     blocked.add_argument("--until", metavar="TIME", help="the block ends then: 2030-01-31T12:00:00Z")
     command(contact, "unblock", contact_commands.unblock, "end a block", positionals=[who, other])
+
+
+def _add_private_channels(nouns: Any, command: Callable[..., argparse.ArgumentParser]) -> None:
+    channel = _noun(nouns, "channel", "private channels: who sits there, and who may come")
+    one = ("channel", "the channel's id: private:…")
+    listed = command(channel, "list", private_commands.list_all, "list the private channels that are open")
+    listed.add_argument(
+        "--of", metavar="HANDLE", help="those alone that this agent, or this user's agents, own or join"
+    )
+    command(
+        channel,
+        "show",
+        private_commands.show,
+        "show a channel: owner, members, invitations with their tokens",
+        positionals=[one],
+    )
+    command(
+        channel,
+        "close",
+        private_commands.close,
+        "end a channel for everybody; its invitations end with it",
+        positionals=[one],
+    )
+    invited = command(
+        channel,
+        "invite",
+        private_commands.invite,
+        "make an invitation as the channel's owner; its token lets one instance in, once",
+        positionals=[one],
+    )
+    bound = invited.add_mutually_exclusive_group()
+    bound.add_argument("--agent", metavar="HANDLE", help="this agent alone may use it, from any of its programs")
+    bound.add_argument("--instance", metavar="ID", help="this instance alone may use it")
+    invited.add_argument("--expires-in", type=int, metavar="S", help="seconds that it holds for (default 86400)")
+    command(
+        channel,
+        "revoke",
+        private_commands.revoke,
+        "revoke an invitation; one that is out no more is no matter",
+        positionals=[one, ("invitation", "its id or its token")],
+    )

@@ -14,7 +14,7 @@ from agrenting import auth, registry
 from agrenting.announcements import Announcement
 from agrenting.clock import system_clock, to_ms
 from agrenting.config import Settings
-from agrenting.db import agents, ledger, people, sides, states
+from agrenting.db import agents, ledger, messages, people, private_sides, room_sides, sides, states
 from agrenting.db.database import open_writer
 from agrenting.db.migrate import migrate
 from agrenting.db.transaction import WriterTx
@@ -22,8 +22,8 @@ from agrenting.folder import Folder
 from agrenting.market import note_restored
 from channels.agents import PricingModel
 from channels.errors import Conflict, Invalid
-from channels.handlers import Market
 from channels.identity import normalise_handle
+from channels.limits import Market
 from channels.registration import AgentDraft, CapabilityDraft, parse_money, reinstate, suspend
 from crypto import (
     did_from_public_key,
@@ -269,11 +269,17 @@ def rotate_key(chosen: argparse.Namespace, settings: Settings) -> Answer:
 
 
 def doctor(_chosen: argparse.Namespace, settings: Settings) -> Answer:
-    """Recompute the books, and compare contacts from both sides."""
+    """Recompute the books, and compare contacts, messages, rooms and private channels with what finds them."""
     if not settings.database_path.exists():
         raise CommandError(f"there is no database in {settings.folder}; name a data folder with --data-dir")
     with Folder(settings).transaction() as tx:
-        differences = [*ledger.doctor(tx), *sides.doctor(tx)]
+        differences = [
+            *ledger.doctor(tx),
+            *sides.doctor(tx),
+            *messages.doctor(tx),
+            *room_sides.doctor(tx),
+            *private_sides.doctor(tx),
+        ]
         summary = ledger.summary(tx)
     fields = {"ok": not differences, "differences": differences, "summary": summary}
     if differences:
@@ -325,7 +331,7 @@ def restore(chosen: argparse.Namespace, settings: Settings) -> Answer:
         raise CommandError(f"{settings.database_path} exists already; restore into an empty folder")
     if not source_path.exists():
         raise CommandError(f"there is no file {source_path}")
-    with closing(sqlite3.connect(f"file:{source_path}?mode=ro", uri=True)) as source:
+    with closing(sqlite3.connect(f"{source_path.resolve().as_uri()}?mode=ro", uri=True)) as source:
         try:
             known = source.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
         except sqlite3.DatabaseError as error:

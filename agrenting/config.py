@@ -8,13 +8,14 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 
-from channels.handlers import Limits
 from channels.ledger import BASIS_POINTS
+from channels.limits import Limits
 
 EXPONENT_MAX, ROUNDS_MAX, PRICE_MAX = 18, 10, 10**15
 ENVIRONMENT_PREFIX = "AGRENTING_"
@@ -43,13 +44,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         trusted_proxies: Addresses whose X-Forwarded-For is believed; empty: none.
         frame_bytes_max: The largest frame a socket may send; beyond it the socket is closed (1009).
         body_bytes_max: The largest REST body.
-        topics_per_socket_max: Topics that one socket may have joined.
+        topics_per_socket_max: Topics that one socket may have joined, but for those of chat rooms.
+        room_topics_per_socket_max: Topics of chat rooms that it may have joined, two for each room.
         outbox_bytes_max: What may wait for a socket that does not read; beyond it the socket is closed (1013).
         inbox_frames_max: Frames of one socket under way at most; beyond it the socket is not read for a while.
         inbox_bytes_max: Their bytes at most, likewise.
         socket_idle_s: A socket that has sent nothing for so long is closed.
         join_timeout_s: A join that has not been answered by then is refused (`join timeout`).
         drain_s: Over how many seconds sockets are closed when the server stops.
+        message_repeats_s: When a message that a socket was pushed and that is not acknowledged is pushed to it again:
+            one time at least, rising.
+        private_grace_s: How long a member of a private channel may be without a socket until it has left.
+        private_restart_grace_s: How long, after a start of the server.
+        private_failures_*: Joins of a private channel that are refused: beyond it no token is looked at.
+        dacp_heartbeat_s: How often a socket that speaks FDC3's messages is asked whether it lives.
         session_ttl_s: How long a session token lives.
         idempotency_ttl_s: How long an idempotency key is remembered.
         commit_batch_max: Changes that share one commit at most.
@@ -74,12 +82,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     frame_bytes_max: int = 1_048_576
     body_bytes_max: int = 1_048_576
     topics_per_socket_max: int = 100
+    room_topics_per_socket_max: int = 2_000
     outbox_bytes_max: int = 1_048_576
     inbox_frames_max: int = 1_024
     inbox_bytes_max: int = 4_194_304
     socket_idle_s: float = 60.0
     join_timeout_s: float = 10.0
     drain_s: float = 5.0
+    message_repeats_s: tuple[float, ...] = (5.0, 10.0, 20.0, 40.0)
+    private_grace_s: float = 5.0
+    private_restart_grace_s: float = 60.0
+    private_failures_per_s: float = 0.2
+    private_failures_burst: float = 10.0
+    dacp_heartbeat_s: float = 20.0
     session_ttl_s: int = 86_400
     idempotency_ttl_s: int = 86_400
     commit_batch_max: int = 512
@@ -91,6 +106,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     stream_bytes_burst: float = 67_108_864.0
     chain_bytes_per_s: float = 262_144.0
     chain_bytes_burst: float = 4_194_304.0
+    message_bytes_per_s: float = 262_144.0
+    message_bytes_burst: float = 8_388_608.0
     discovery_per_s: float = 50.0
     discovery_burst: float = 200.0
     joins_per_s: float = 100.0
@@ -204,9 +221,19 @@ def _require_workable(settings: Settings) -> None:
         raise SettingsError(f"port is between 0 and {PORT_MAX}")
     if not settings.drain_s >= 0:
         raise SettingsError("drain_s is not below 0")
+    if not settings.message_repeats_s or not _rises(settings.message_repeats_s):
+        raise SettingsError("message_repeats_s has one time at least, and each is later than the one before: [5, 10]")
     for name in Settings.__struct_fields__:
-        if name.endswith(ABOVE_ZERO) and name != "drain_s" and not getattr(settings, name) > 0:
+        if name.endswith(ABOVE_ZERO) and name != "drain_s" and not _are_above_zero(getattr(settings, name)):
             raise SettingsError(f"{name} is above 0")
+
+
+def _are_above_zero(value: float | tuple[float, ...]) -> bool:
+    return all(one > 0 for one in value) if isinstance(value, tuple) else value > 0
+
+
+def _rises(times_s: tuple[float, ...]) -> bool:
+    return all(earlier < later for earlier, later in pairwise(times_s))
 
 
 def _from_toml(path: Path) -> dict[str, Any]:

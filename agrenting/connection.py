@@ -8,18 +8,21 @@ and other topics never wait.
 """
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, cast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import structlog
 
+from agrenting import feeds
 from agrenting.db.commit import StorageUnavailable
 from agrenting.deciding import Command, Done
-from agrenting.rates import TokenBucket, too_often
-from agrenting.subscriptions import Replays, Slot, Subscription
+from agrenting.open_socket import CLOSE_BAD_FRAME, CLOSE_TRY_LATER, OpenSocket
+from agrenting.replays import Replays
+from agrenting.subscriptions import Slot, Subscription
 from agrenting.transport import HubProtocol
 from channels.errors import Invalid, Refusal
-from channels.handlers import NO_REPLY, RATES_IN_BYTES, Access, Decision, Handler, bytes_cost, event_class
+from channels.handlers import NO_REPLY, Access, Decision, Handler
 from channels.identity import Identity
 from channels.routes import Route
 from channels.session import Answer, Ignored, Join, Joined, Leave, Push, Session
@@ -42,13 +45,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-CLOSE_GOING_AWAY: Final = 1001
-CLOSE_BAD_FRAME: Final = 1011
-CLOSE_RESTART: Final = 1012
-CLOSE_TRY_LATER: Final = 1013
-CLOSE_SESSION_OVER: Final = 1008
-RESTARTS: Final = "the server restarts; connect again"
-
 
 class Joining:
     """A join that is being decided, and the topic's frames that wait for it."""
@@ -60,57 +56,40 @@ class Joining:
         self.waiting: deque[Frame] = deque()
 
 
-class Connection:
-    """One open socket.
+class Connection(OpenSocket):
+    """One open socket that speaks Phoenix's protocol.
 
     Args:
         hub: Routes, engine, subscribers, settings.
         protocol: The transport.
         identity: Who it is, proven before the upgrade.
         vsn: The protocol version that it speaks.
+        instance_id: Which of the agent's programs it is.
     """
 
-    __slots__ = (
-        "_is_held",
-        "_is_leaving",
-        "_joining",
-        "_under_way",
-        "_under_way_bytes",
-        "buckets",
-        "expires_at",
-        "heard_at",
-        "hub",
-        "identity",
-        "is_open",
-        "opened_at",
-        "protocol",
-        "replays",
-        "session",
-        "vsn",
-    )
+    __slots__ = ("_joining", "replays", "session", "vsn")
 
-    def __init__(self, hub: "Hub", protocol: HubProtocol, identity: Identity, vsn: Vsn) -> None:
-        self.hub = hub
-        self.protocol = protocol
-        self.identity = identity
+    def __init__(self, hub: "Hub", protocol: HubProtocol, identity: Identity, vsn: Vsn, instance_id: str = "") -> None:
+        super().__init__(hub, protocol, identity, instance_id)
         self.vsn = vsn
-        self.session = Session(vsn, topics_max=hub.settings.topics_per_socket_max)
-        self.is_open = True
-        self.heard_at = self.opened_at = hub.monotonic()
-        self.expires_at: float | None = None
-        self.buckets: dict[str, TokenBucket] = {}
+        self.session = Session(
+            vsn,
+            topics_max=hub.settings.topics_per_socket_max,
+            room_topics_max=hub.settings.room_topics_per_socket_max,
+        )
         self.replays = Replays()
         self._joining: dict[str, Joining] = {}
-        self._under_way = 0
-        self._under_way_bytes = 0
-        self._is_held = False
-        self._is_leaving = False
+
+    @property
+    def joined(self) -> Mapping[str, Joined]:
+        """The topics that it has joined."""
+        return self.session.joined
+
+    def is_joining(self, topic: str) -> bool:
+        """Whether a topic's join is being decided."""
+        return topic in self._joining
 
     # What comes in.
-
-    def heard(self) -> None:
-        """The peer lives."""
-        self.heard_at = self.hub.monotonic()
 
     def receive(self, message: str | bytes) -> None:
         """One message of the peer."""
@@ -152,11 +131,12 @@ class Connection:
         if replaced is not None:
             self.hub.unsubscribe(replaced.subscription)
         try:
-            self._limit("joins", 1.0)
+            self.limit("joins", 1.0)
             route = self.hub.routes.find(join.topic)
             if route is None:
                 raise Invalid("unmatched topic", "There is no such topic.")
             route.access(self.identity, join.topic.partition(":")[2])
+            self.hub.private.guesses.require_may_try(self, join.topic)
             command = self._command(route.join, join.topic, join.payload)
         except (Refusal, InvalidPayload) as refusal:
             self._refuse_join(join, _response(refusal))
@@ -182,7 +162,7 @@ class Connection:
 
     def _join_settled(self, join: Join, route: Route, done: Done | None, error: Exception | None) -> None:
         if not self.is_open or not self._is_joining(join):
-            self.hub.join_came_to_nothing(join.topic, self.identity)
+            self.hub.join_came_to_nothing(join.topic, self, None if done is None else done.decision)
             return  # It has timed out, or the socket is gone.
         self._joined(join, route, done, error)
         self._resume(join.topic)
@@ -194,6 +174,7 @@ class Connection:
     def _joined(self, join: Join, route: Route, done: Done | None, error: Exception | None) -> None:
         if done is None:
             assert error is not None, "a join is decided or it failed"
+            self.hub.private.guesses.note_refused(self, join.topic, error)
             self._refuse_join(join, _join_error(error, join.topic, self.identity))
             return
         decision = done.decision
@@ -236,7 +217,7 @@ class Connection:
 
     def _leave(self, leave: Leave) -> None:
         subscription: Subscription = leave.joined.subscription
-        self.hub.unsubscribe(subscription)
+        self.hub.unsubscribe(subscription, is_leaving=True)
         slot = subscription.take_slot()
 
         def send() -> None:
@@ -258,11 +239,7 @@ class Connection:
                     f"This topic has no event {push.event!r}.",
                     events=sorted(subscription.route.handlers),
                 )
-            counted = event_class(handler.rate)
-            if counted is not None:
-                self._limit(counted, 1.0)
-            if handler.rate in RATES_IN_BYTES:
-                self._limit(handler.rate, float(bytes_cost(handler.rate, len(push.payload))))
+            self.limit_event(handler, len(push.payload))
             command = self._command(handler, push.topic, push.payload)
         except (Refusal, InvalidPayload) as refusal:
             self._settle(push, subscription, slot, None, refusal)
@@ -320,7 +297,7 @@ class Connection:
             outgoing = Outgoing(subscription.topic, pushed.event, pushed.payload)
             self.send(outgoing.frame_for(self.vsn, subscription.join_ref))
         if decision.follow is not None:
-            subscription.follow(decision.follow, self.hub.engine.read, self.hub.engine.settled)
+            feeds.follow(subscription, decision.follow)
         if decision.presence:
             self.hub.change_presence(subscription, decision.presence)
         if decision.stop:
@@ -342,57 +319,16 @@ class Connection:
             request = handler.binary(payload)
         else:
             request = decode_payload(payload, handler.request)
-        return Command(handler=handler, topic=topic, request=request, sender=self.identity, socket=self)
-
-    def _limit(self, rate: str, cost: float) -> None:
-        """Take from the socket's bucket of a class, and from its agent's.
-
-        Raises:
-            RateLimited: `rate_limited`.
-        """
-        hub = self.hub
-        bucket = self.buckets.get(rate)
-        now = self.heard_at
-        if bucket is None:
-            bucket = self.buckets[rate] = hub.socket_bucket(rate, now)
-        wait_s = bucket.take(cost, now)
-        if wait_s:
-            raise too_often(wait_s)
-        hub.agent_buckets[rate].take(self.identity.id, cost)
-
-    def under_way(self, change: int, size: int) -> None:
-        """Count frames that are being decided, and their bytes; hold reading while there are too many."""
-        self._under_way += change
-        self._under_way_bytes += size
-        settings = self.hub.settings
-        if self._is_leaving and self._under_way == 0:
-            self.hub.loop.call_soon(self.close, CLOSE_RESTART, RESTARTS)  # Once what was decided has been said.
-        elif self._is_held:
-            frames, size = settings.inbox_frames_max // 2, settings.inbox_bytes_max // 2
-            if self._under_way <= frames and self._under_way_bytes <= size:
-                self._is_held = False
-                self.protocol.resume_reading()
-        elif self._under_way > settings.inbox_frames_max or self._under_way_bytes > settings.inbox_bytes_max:
-            self._is_held = True
-            self.protocol.hold_reading()
+        return Command(
+            handler=handler,
+            topic=topic,
+            request=request,
+            sender=self.identity,
+            socket=self,
+            instance_id=self.instance_id,
+        )
 
     # What goes out.
-
-    def send(self, message: str | bytes) -> None:
-        """Queue a message; a peer that does not read is closed once its outbox is full."""
-        protocol = self.protocol
-        protocol.send_message(message)
-        if protocol.outbox_bytes > self.hub.settings.outbox_bytes_max:
-            protocol.flush()  # It may only be that much was said within one loop turn.
-            if protocol.is_full and protocol.outbox_bytes > self.hub.settings.outbox_bytes_max:
-                self.too_slow()
-
-    def too_slow(self) -> None:
-        """Close a socket for which too much waits. It comes again and resumes."""
-        log.warning("slow_consumer", agent=self.identity.handle, outbox_bytes=self.protocol.outbox_bytes)
-        self.hub.count("close", None, "slow_consumer")
-        # Its topics end when the door hears of it: to tell that now could fill the next outbox, and so on.
-        self.protocol.close_with(CLOSE_TRY_LATER, "you do not read fast enough: the outbox is full")
 
     def _send_reply(self, join_ref: Any, ref: Any, topic: str, status: str, response: Any) -> None:
         self.send(encode_reply(self.vsn, join_ref=join_ref, ref=ref, topic=topic, status=status, response=response))
@@ -402,28 +338,12 @@ class Connection:
             encode_lifecycle(self.vsn, join_ref=joined.join_ref, topic=joined.topic, event=event, payload=payload)
         )
 
-    def leave(self) -> None:
-        """The server stops: take nothing more, and close once everything under way has been answered."""
-        self._is_leaving = True
-        if self._under_way == 0:
-            self.close(CLOSE_RESTART, RESTARTS)
-
-    def close(self, code: int, reason: str) -> None:
-        """Close the socket from this side."""
-        if self.is_open:
-            self.closed()
-            self.protocol.close_with(code, reason)
-
-    def closed(self) -> None:
-        """The socket is gone, or going: every topic ends, presences leave, nothing is sent any more."""
-        if not self.is_open:
-            return
-        self.is_open = False
+    def _let_go(self) -> None:
+        """Every topic ends, and with it the presences there."""
         self._joining.clear()
         for joined in list(self.session.joined.values()):
             if self.session.close(joined):
                 self.hub.unsubscribe(joined.subscription)
-        self.hub.forget(self)
 
 
 def _response(error: Exception) -> dict[str, Any]:

@@ -20,14 +20,14 @@ from agrenting.db.pages import Part, Slice
 from agrenting.db.transaction import WriterTx
 from agrenting.deciding import THE_HOUSE, Command, decide
 from agrenting.folder import Folder
-from agrenting.ids import new_id
-from agrenting.membership import join_organisation, leave_organisation
+from agrenting.membership import house_context, join_organisation, leave_organisation
 from channels.contact_book import ContactRequest, Entity, RequestPhase
 from channels.contact_requests import ADD, RESPOND, AddContact, Respond, ScopeDraft
 from channels.errors import not_found
 from channels.fields import parse_money
-from channels.handlers import Context, Handler, Market
+from channels.handlers import Handler
 from channels.identity import Identity
+from channels.limits import Market
 from channels.revocation import BLOCK, REMOVE, UNBLOCK, BlockEntity, RemoveContact, UnblockEntity
 
 Run = Callable[[argparse.Namespace, Settings], Answer]
@@ -147,7 +147,7 @@ def _decided(settings: Settings, who: str, handler: Handler, asked: Callable[[Ma
             key_id="",
         )
         command = Command(handler=handler, topic=own.side.topic, request=asked(market), sender=sender)
-        context = Context(sender=sender, now=system_clock(), market=market, new_id=new_id, topic=own.side.topic)
+        context = house_context(now=system_clock(), market=market, sender=sender, topic=own.side.topic)
         done = decide(tx, command, context)
         reply: dict[str, Any] = done.decision.reply
         return reply, Announcement(done.broadcasts)

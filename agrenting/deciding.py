@@ -14,8 +14,9 @@ from agrenting.db.changes import carry_out, carry_out_changes
 from agrenting.db.questions import LOADERS, STATE_OF
 from agrenting.db.transaction import WriterTx
 from channels.errors import Refusal
-from channels.handlers import Context, Decision, Handler, Told
+from channels.handlers import Context, Decision, Handler
 from channels.identity import Identity
+from channels.told import Told
 
 THE_HOUSE: Final = Identity(kind="user", user_id="", handle="system", key_id="", scopes=frozenset())
 """Who acts where the clock alone does: timers, and the command line on the data folder."""
@@ -30,6 +31,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
         request: The decoded payload.
         sender: Who asks.
         socket: The sending connection, for broadcasts that leave it out; None for REST.
+        instance_id: Which of the agent's programs it is, as its socket says.
     """
 
     handler: Handler
@@ -37,6 +39,7 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
     request: Any
     sender: Identity
     socket: Any = None
+    instance_id: str = ""
 
     @property
     def topic_id(self) -> str:
@@ -80,7 +83,7 @@ def decide(tx: WriterTx, command: Command, context: Context) -> Done:
     return Done(decision, carry_out(tx, decision, context, store=store, state_id=state_id))
 
 
-def decide_together(tx: WriterTx, commands: Sequence[Command], context: Callable[[Identity, str], Context]) -> Together:
+def decide_together(tx: WriterTx, commands: Sequence[Command], context: Callable[[Command], Context]) -> Together:
     """Load once, decide each on what the one before has left, save once. A refused one leaves the others be.
 
     Args:
@@ -90,12 +93,12 @@ def decide_together(tx: WriterTx, commands: Sequence[Command], context: Callable
     """
     first = commands[0]
     loads, topic_id = first.handler.loads, first.topic_id
-    facts = LOADERS[loads](tx, topic_id, None, context(first.sender, first.topic))
+    facts = LOADERS[loads](tx, topic_id, None, context(first))
     state: Any = None
     outcomes: list[Outcome] = []
     live: dict[Identity, None] = {}
     for command in commands:
-        now = context(command.sender, command.topic)
+        now = context(command)
         try:
             if command.sender not in live:
                 auth.require_live(tx, command.sender, now=now.now)

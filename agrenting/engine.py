@@ -22,11 +22,13 @@ from agrenting.db.database import Database
 from agrenting.db.questions import LOADERS
 from agrenting.db.transaction import ReaderTx, WriterTx
 from agrenting.deciding import Command, Done, Settled, decide, decide_together
-from agrenting.ids import new_id
+from agrenting.ids import new_id, new_token
 from agrenting.lanes import Lanes
-from channels.handlers import Access, Broadcast, Context, Decision, Market, Saved, Told
+from channels.handlers import Access, Context, Decision
 from channels.identity import Identity
+from channels.limits import Market
 from channels.payment_disputes import STATE_LOST
+from channels.told import Broadcast, Saved, Told
 
 log = structlog.get_logger(__name__)
 
@@ -49,30 +51,53 @@ class Engine:
         market: What is fixed for the deployment.
         clock: The present.
         publish: Told the broadcasts of each durable decision, in order, with the sending agent's id and connection.
+        holder_of: The agent whose program has an instance id right now.
     """
 
-    def __init__(self, database: Database, *, market: Market, clock: Clock, publish: Publish) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        market: Market,
+        clock: Clock,
+        publish: Publish,
+        holder_of: Callable[[str], str | None] = lambda _instance_id: None,
+    ) -> None:
         self.database = database
         self.market = market
         self.clock = clock
         self.publish = publish
+        self.holder_of = holder_of
         self._rehearsing: dict[str, deque[tuple[Command, Settled]]] = {}
         self._rehearsals: set[asyncio.Task[None]] = set()
         self._stage = ThreadPoolExecutor(1, thread_name_prefix="agrenting-rehearsal")
         self.lanes = Lanes(
             submit=database.commits.submit,
-            decide=lambda tx, commands: decide_together(tx, commands, self.context),
-            context=self.context,
+            decide=lambda tx, commands: decide_together(tx, commands, self.context_of),
+            context=self.context_of,
             publish=self._publish,
         )
 
-    def context(self, sender: Identity, topic: str) -> Context:
+    def context(self, sender: Identity, topic: str, *, instance_id: str = "") -> Context:
         """What a handler may know, now."""
-        return Context(sender=sender, now=self.clock(), market=self.market, new_id=new_id, topic=topic)
+        return Context(
+            sender=sender,
+            now=self.clock(),
+            market=self.market,
+            new_id=new_id,
+            new_token=new_token,
+            topic=topic,
+            instance_id=instance_id,
+            holder_of=self.holder_of,
+        )
+
+    def context_of(self, command: Command) -> Context:
+        """What the handler of a command may know, now."""
+        return self.context(command.sender, command.topic, instance_id=command.instance_id)
 
     def decide_at_once(self, command: Command) -> Done:
         """Decide a command that needs no database, here and now, and publish."""
-        decision = command.handler.decide(None, command.request, self.context(command.sender, command.topic))
+        decision = command.handler.decide(None, command.request, self.context_of(command))
         self.publish(decision.broadcasts, command.sender.agent_id, command.socket)
         return Done(decision, decision.broadcasts)
 
@@ -134,7 +159,7 @@ class Engine:
         """
         if not command.handler.is_rehearsed:
             return
-        context = self.context(command.sender, command.topic)
+        context = self.context_of(command)
         handler = command.handler
 
         def load(tx: ReaderTx) -> Any:
@@ -158,7 +183,7 @@ class Engine:
 
     def decide(self, tx: WriterTx, command: Command) -> Done:
         """Inside a writing transaction: load, decide, save. For a unit that does more beside it, such as REST's."""
-        context = self.context(command.sender, command.topic)
+        context = self.context_of(command)
         auth.require_live(tx, command.sender, now=context.now)
         return decide(tx, command, context)
 
@@ -192,7 +217,7 @@ class Engine:
         """Decide a question beside the writer, on a snapshot."""
 
         def ask(tx: ReaderTx) -> Decision:
-            context = self.context(command.sender, command.topic)
+            context = self.context_of(command)
             auth.require_live(tx, command.sender, now=context.now)
             loaded = LOADERS[command.handler.loads](tx, command.topic_id, command.request, context)
             return command.handler.decide(loaded, command.request, context)

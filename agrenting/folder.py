@@ -1,4 +1,4 @@
-"""A data folder, worked on from the command line, whether or not a server is running on it.
+"""A data folder, looked at and worked on from the command line, whether or not a server is running on it.
 
 Every change is one transaction on the same file; a running server is told what concerns its sockets by an announcement
 in that same transaction (foreign.py).
@@ -14,9 +14,9 @@ from agrenting.clock import system_clock, to_ms
 from agrenting.config import Settings
 from agrenting.db.database import open_writer
 from agrenting.db.migrate import migrate
-from agrenting.db.transaction import WriterTx
+from agrenting.db.transaction import Tx, WriterTx
 from agrenting.market import fix_market
-from channels.handlers import Market
+from channels.limits import Market
 
 T = TypeVar("T")
 
@@ -45,6 +45,13 @@ class Folder:
                 connection.execute("ROLLBACK")
                 raise
             connection.execute("COMMIT")
+
+    def look(self, question: Callable[[Tx], T]) -> T:
+        """Answer a question on one snapshot: it waits for nobody who writes, and nobody who writes waits for it."""
+        with closing(open_writer(self.path, busy_timeout_s=self.settings.busy_timeout_s)) as connection:
+            connection.execute("PRAGMA query_only=ON")
+            connection.execute("BEGIN")
+            return question(WriterTx(connection, {}))
 
     def change(self, change: Callable[[WriterTx, Market], tuple[T, Announcement]]) -> T:
         """Run a change, and leave its announcement for a running server.

@@ -17,7 +17,7 @@ from agrenting.db.commit import StorageUnavailable
 from agrenting.db.transaction import ReaderTx, Row, WriterTx
 from agrenting.engine import Engine
 from agrenting.hub import Hub
-from channels.handlers import Retied, Told
+from channels.told import Retied, Told
 
 log = structlog.get_logger(__name__)
 

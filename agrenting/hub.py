@@ -14,20 +14,22 @@ from typing import Any, Final
 import structlog
 
 from agrenting.config import Settings
-from agrenting.connection import CLOSE_GOING_AWAY, CLOSE_RESTART, CLOSE_SESSION_OVER, RESTARTS, Connection
 from agrenting.db import agents
 from agrenting.db.commit import Unit
 from agrenting.db.transaction import WriterTx
 from agrenting.engine import Engine
 from agrenting.metrics import Metrics
+from agrenting.open_socket import CLOSE_GOING_AWAY, CLOSE_RESTART, CLOSE_SESSION_OVER, RESTARTS, OpenSocket
 from agrenting.presences import Topic
+from agrenting.private_members import PrivateMembers
 from agrenting.rates import Buckets, TokenBucket
 from agrenting.subscriptions import Subscription
 from channels import discovery
 from channels.contacts import Tie
-from channels.handlers import Broadcast, KnowTies, Retied, Saved, ShowPresence, Told, Track, UpdateMeta
-from channels.identity import Identity
+from channels.handlers import Decision, FollowChannel, KnowTies, ShowPresence, Track, UpdateMeta
 from channels.routes import Route, Routes
+from channels.told import Broadcast, Ended, OfPrivateChannel, Retied, Saved, Told, Unsaid
+from channels.wire import PHX_CLOSE
 
 log = structlog.get_logger(__name__)
 
@@ -61,14 +63,16 @@ class Hub:
         self.monotonic = monotonic
         self.loop = asyncio.get_running_loop()
         self.is_draining = False
-        self.connections: dict[Connection, None] = {}
+        self.connections: dict[OpenSocket, None] = {}
         self.topics: dict[str, Topic] = {}
-        self._by_socket_id: dict[str, dict[Connection, None]] = {}
+        self._by_socket_id: dict[str, dict[OpenSocket, None]] = {}
+        self.private = PrivateMembers(self)
         self._tasks: set[asyncio.Task[None]] = set()
         self._rates = {
             "control": (settings.control_per_s, settings.control_burst),
             "stream": (settings.stream_bytes_per_s, settings.stream_bytes_burst),
             "chain": (settings.chain_bytes_per_s, settings.chain_bytes_burst),
+            "message": (settings.message_bytes_per_s, settings.message_bytes_burst),
             "discovery": (settings.discovery_per_s, settings.discovery_burst),
             "joins": (settings.joins_per_s, settings.joins_burst),
         }
@@ -79,13 +83,14 @@ class Hub:
 
     # Connections.
 
-    def add(self, connection: Connection) -> None:
+    def add(self, connection: OpenSocket) -> None:
         """A socket has been opened."""
         self.connections[connection] = None
         self._by_socket_id.setdefault(connection.identity.socket_id, {})[connection] = None
+        self.private.opened(connection)
         self.metrics.connections.set(len(self.connections))
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: OpenSocket) -> None:
         """A socket is gone."""
         self.connections.pop(connection, None)
         same = self._by_socket_id.get(connection.identity.socket_id)
@@ -93,6 +98,7 @@ class Hub:
             same.pop(connection, None)
             if not same:
                 del self._by_socket_id[connection.identity.socket_id]
+        self.private.gone(connection)
         self.metrics.connections.set(len(self.connections))
 
     def is_connected(self, socket_id: str) -> bool:
@@ -160,6 +166,15 @@ class Hub:
         for connection in list(self.connections):
             connection.close(CLOSE_RESTART, RESTARTS)
 
+    async def close(self) -> None:
+        """The server ends: no socket is told anything any more, and nothing runs beside it."""
+        self.is_draining = True
+        for connection in list(self.connections):
+            connection.closed()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
     # Topics.
 
     def subscribe(self, subscription: Subscription) -> None:
@@ -169,11 +184,12 @@ class Hub:
             topic = self.topics[subscription.topic] = Topic(subscription.topic)
         topic.subscribers[subscription] = None
 
-    def unsubscribe(self, subscription: Subscription | None) -> None:
-        """A socket listens no more, and its presences leave."""
+    def unsubscribe(self, subscription: Subscription | None, *, is_leaving: bool = False) -> None:
+        """A socket listens no more, and its presences leave; `is_leaving`: as its client has asked."""
         topic = None if subscription is None else self._topic_of(subscription)
         if topic is None or subscription is None:
             return
+        subscription.over(is_leaving=is_leaving)
         for key in topic.leave(subscription):
             self._note_gone(topic.name, key)
         if not topic.subscribers:
@@ -181,7 +197,7 @@ class Hub:
         elif topic.ties_of(subscription.party.id) and not any(self._listening(topic, subscription.party.id)):
             topic.forget_ties(subscription.party.id)
 
-    def publish(self, told: Iterable[Told], sender_id: str | None, socket: Connection | None) -> None:
+    def publish(self, told: Iterable[Told], sender_id: str | None, socket: OpenSocket | None) -> None:
         """Tell what follows from one decision: broadcasts to their subscribers, and ties to who sees presences by them.
 
         A decision may change a tie more than once, where one thing ends another: only its last word is shown.
@@ -194,13 +210,30 @@ class Hub:
                     self._retie(one.a_id, one.b_id, one.tie)
                     self._retie(one.b_id, one.a_id, one.tie.mirrored)
                 continue
-            topic = self.topics.get(one.topic)
-            if topic is None or isinstance(one, Saved):
+            if isinstance(one, OfPrivateChannel):
+                self.private.told(one, socket)
                 continue
-            if isinstance(one, Broadcast):
-                topic.publish(one, sender_id, socket)
-            else:
+            topic = self.topics.get(one.topic)
+            if topic is not None:
+                self._tell(topic, one, sender_id, socket)
+
+    def _tell(
+        self, topic: Topic, told: Broadcast | Unsaid | Ended | Saved, sender_id: str | None, socket: OpenSocket | None
+    ) -> None:
+        """Tell the subscribers of a topic."""
+        match told:
+            case Broadcast():
+                topic.publish(told, sender_id, socket)
+            case Unsaid():
                 topic.unsay(sender_id)
+            case Ended():
+                for subscription in topic.listeners(told.entity_id):
+                    if told.is_silent:
+                        self.unsubscribe(subscription)
+                    else:
+                        subscription.connection.end(subscription, PHX_CLOSE, {})
+            case Saved():
+                pass  # That is for the lanes.
 
     def _topic_of(self, subscription: Subscription) -> Topic | None:
         """The topic that a subscription is still one of."""
@@ -210,11 +243,11 @@ class Hub:
     def _listening(self, topic: Topic, entity_id: str) -> Iterator[Subscription]:
         """The sockets of an agent or a user that listen to a topic, found one by one: it may have thousands."""
         for connection in self._connections_of(entity_id):
-            joined = connection.session.joined.get(topic.name)
+            joined = connection.joined.get(topic.name)
             if joined is not None and joined.subscription in topic.subscribers:
                 yield joined.subscription
 
-    def _connections_of(self, entity_id: str) -> Iterator[Connection]:
+    def _connections_of(self, entity_id: str) -> Iterator[OpenSocket]:
         for socket_id in (f"agent_socket:{entity_id}", f"user_socket:{entity_id}"):
             yield from self._by_socket_id.get(socket_id, ())
 
@@ -253,17 +286,19 @@ class Hub:
         names = {
             name: None
             for connection in self._connections_of(viewer_id)
-            for name, joined in connection.session.joined.items()
+            for name, joined in connection.joined.items()
             if joined.subscription.route.visible is not None
         }
         for name in names:
             topic = self.topics[name]
             topic.retie(list(self._listening(topic, viewer_id)), subject_id, tie)
 
-    def join_came_to_nothing(self, topic: str, identity: Identity) -> None:
-        """A join was decided for a socket that is gone: whoever it made present is not."""
-        if identity.agent_id is not None:
-            self._note_gone(topic, identity.agent_id)
+    def join_came_to_nothing(self, topic: str, connection: OpenSocket, decision: Decision | None) -> None:
+        """A join was decided for a socket that is gone, or waits no more: whoever it made present is not."""
+        if connection.identity.agent_id is not None:
+            self._note_gone(topic, connection.identity.agent_id)
+        if decision is not None and isinstance(decision.follow, FollowChannel):
+            self.private.missed(connection, decision.follow)
 
     def _note_gone(self, topic: str, agent_id: str) -> None:
         """The last presence of an agent has left discovery: from now on it is found as offline.

@@ -32,6 +32,11 @@ def new_secret(prefix: str) -> str:
     return f"{prefix}_{secrets.token_urlsafe(32)}"
 
 
+def new_token() -> str:
+    """A fresh secret without a prefix: 256 random bits."""
+    return secrets.token_urlsafe(32)
+
+
 def new_phx_ref() -> str:
     """A presence's `phx_ref`: 16 characters, unique for each track."""
     return secrets.token_urlsafe(12)

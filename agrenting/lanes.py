@@ -23,8 +23,8 @@ from agrenting.db.commit import Unit
 from agrenting.db.transaction import WriterTx
 from agrenting.deciding import Command, Outcome, Settled, Together
 from channels.errors import Refusal
-from channels.handlers import Context, Told, Unsaid
-from channels.identity import Identity
+from channels.handlers import Context
+from channels.told import Told, Unsaid
 
 log = structlog.get_logger(__name__)
 
@@ -115,7 +115,7 @@ class Lanes:
         *,
         submit: Callable[[Unit], None],
         decide: Callable[[WriterTx, list[Command]], Together],
-        context: Callable[[Identity, str], Context],
+        context: Callable[[Command], Context],
         publish: Callable[[tuple[Told, ...], str | None, Any], None],
     ) -> None:
         self._submit = submit
@@ -183,7 +183,7 @@ class Lanes:
         command = entry.command
         foresees = command.handler.foresees
         assert foresees is not None, "the events of a lane have it"
-        context = self._context(command.sender, command.topic)
+        context = self._context(command)
         try:
             lane.state, told = foresees(lane.state, command.request, context)
         except Refusal:

@@ -8,7 +8,7 @@ from pathlib import Path
 from agrenting.clock import from_ms, to_ms
 from agrenting.config import Settings, SettingsError
 from agrenting.db.transaction import Tx, WriterTx
-from channels.handlers import Market
+from channels.limits import Market
 from crypto import format_secret_key, generate_secret_key, parse_secret_key
 
 PRIVATE_MODE = 0o600

@@ -8,17 +8,22 @@ from datetime import datetime
 
 import msgspec
 
-from agrenting.db import agents, contacts, people, states
+from agrenting.db import agents, contacts, people, private, room_sides, states
 from agrenting.db.changes import carry_out
 from agrenting.db.people import Organisation, User
 from agrenting.db.transaction import WriterTx
 from agrenting.deciding import THE_HOUSE
-from agrenting.ids import new_id
+from agrenting.ids import new_id, new_token
 from channels.agents import Agent
 from channels.contact_book import ContactRequest, Entity, Origin, Pair, RequestPhase, befriended, resolved
 from channels.errors import Conflict
-from channels.handlers import Context, Decision, Market, Told
+from channels.handlers import Context, Decision
+from channels.identity import Identity
+from channels.limits import Market
+from channels.private_ends import without_agent
 from channels.revocation import combined, ended_by_clock, severed, unblocked
+from channels.room_seats import without_entity
+from channels.told import Told
 
 AGENTS_MAX = 1_000_000
 
@@ -30,9 +35,9 @@ class Moved(msgspec.Struct, frozen=True):
     disconnects: tuple[str, ...]
 
 
-def house_context(*, now: datetime, market: Market) -> Context:
-    """What the house itself decides with."""
-    return Context(sender=THE_HOUSE, now=now, market=market, new_id=new_id)
+def house_context(*, now: datetime, market: Market, sender: Identity = THE_HOUSE, topic: str = "") -> Context:
+    """What is decided with by the command line, and by the house itself."""
+    return Context(sender=sender, now=now, market=market, new_id=new_id, new_token=new_token, topic=topic)
 
 
 def befriend(tx: WriterTx, a: Entity, b: Entity, origin: Origin, context: Context) -> tuple[Told, ...]:
@@ -95,7 +100,10 @@ def leave_organisation(tx: WriterTx, user: User, *, now: datetime, market: Marke
 
 
 def forget(tx: WriterTx, agent: Agent, context: Context) -> tuple[Told, ...]:
-    """End all contacts, pending requests and blocks of an agent that is deleted or banned; what the others are told."""
+    """End all contacts, pending requests, blocks and private channels of an agent that is deleted or banned.
+
+    It takes part in no chat room any more. Answers what the others are told.
+    """
     own = contacts.of_agent(agent)
     ended = [severed(pair, context, by=context.sender.id or None) for pair in _pairs(tx, own)]
     requests: list[ContactRequest] = [
@@ -117,7 +125,29 @@ def forget(tx: WriterTx, agent: Agent, context: Context) -> tuple[Told, ...]:
         pair = contacts.block_pair(tx, block_id, None, context)
         if pair is not None:
             ended.append(unblocked(pair, context))
-    return _carry_out(tx, context, *ended) if ended else ()
+    return (
+        *(_carry_out(tx, context, *ended) if ended else ()),
+        *_leave_private_channels(tx, agent.id, context),
+        *_leave_rooms(tx, own, context),
+    )
+
+
+def _leave_private_channels(tx: WriterTx, agent_id: str, context: Context) -> tuple[Told, ...]:
+    """Close an agent's private channels, and take it out of others'; what their members are told."""
+    told: list[Told] = []
+    for id_ in private.open_with_agent(tx, agent_id):
+        decision = without_agent(states.load(tx, "private", id_), agent_id=agent_id, context=context)
+        told += carry_out(tx, decision, context, store="private", state_id=id_)
+    return tuple(told)
+
+
+def _leave_rooms(tx: WriterTx, own: Entity, context: Context) -> tuple[Told, ...]:
+    """Take an agent out of its chat rooms; what the other participants are told."""
+    told: list[Told] = []
+    for id_ in room_sides.rooms_of(tx, own.id):
+        decision = without_entity(states.load(tx, "room", id_), own, context)
+        told += carry_out(tx, decision, context, store="room", state_id=id_)
+    return tuple(told)
 
 
 def _pairs(tx: WriterTx, own: Entity) -> list[Pair]:

@@ -4,16 +4,17 @@ What a topic's route lets a listener see rests on the two parties and on their t
 entity, the same for all its sockets, and only where they say something: most listeners have none, and cost nothing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Hashable, Iterable
 from itertools import product
-from typing import Final
+from typing import Any, Final
 
-from agrenting.connection import Connection
 from agrenting.ids import new_phx_ref, new_secret
+from agrenting.open_socket import OpenSocket
 from agrenting.subscriptions import Subscription
 from channels.contacts import NO_TIE, Party, Tie, Ties
-from channels.handlers import Audience, Broadcast, Track, UpdateMeta
+from channels.handlers import Track, UpdateMeta
 from channels.presence import Diff, Presence, State, filter_diff
+from channels.told import Audience, Broadcast
 from channels.wire import PHX_ERROR, Outgoing
 
 PRESENCE_DIFF: Final = "presence_diff"
@@ -43,7 +44,7 @@ class Topic:
         self._ties: dict[str, dict[str, Tie]] = {}
         """Listening entity → another one's id → its tie to that; only those that are not NO_TIE."""
 
-    def publish(self, broadcast: Broadcast, sender_id: str | None, socket: Connection | None) -> None:
+    def publish(self, broadcast: Broadcast, sender_id: str | None, socket: OpenSocket | None) -> None:
         """Send a broadcast to whom it is for; its payload is encoded once."""
         outgoing = Outgoing(broadcast.topic, broadcast.event, broadcast.payload)
         binary = None if broadcast.binary is None else Outgoing(broadcast.topic, broadcast.event, broadcast.binary)
@@ -56,6 +57,10 @@ class Topic:
                 continue
             if audience is Audience.OTHER_AGENTS and connection.identity.agent_id == sender_id:
                 continue
+            if broadcast.to is not None and connection.identity.id not in broadcast.to:
+                continue
+            if broadcast.is_spare and not connection.has_room_for(subscription.size_of(outgoing)):
+                continue
             if is_about and subscription.route.visible and (about is None or not self._sees(subscription, about)):
                 continue
             subscription.tell(binary if binary is not None and subscription.is_binary else outgoing, broadcast)
@@ -67,12 +72,16 @@ class Topic:
             if connection.identity.agent_id != sender_id:
                 connection.end(subscription, PHX_ERROR, {"reason": "relay_void"})
 
+    def listeners(self, entity_id: str | None) -> list[Subscription]:
+        """The listeners of an agent or a user, or all."""
+        return [one for one in self.subscribers if entity_id is None or one.connection.identity.id == entity_id]
+
     # Presence.
 
     def show(self, subscription: Subscription) -> None:
         """Push who is present, as far as the listener may see."""
         state = self.presence.state(lambda key: self._shows(subscription, self.parties.get(key)))
-        _push(subscription, Outgoing(self.name, PRESENCE_STATE, state))
+        subscription.push(Outgoing(self.name, PRESENCE_STATE, state))
 
     def track(self, subscription: Subscription, track: Track) -> None:
         """Make a listener present: it is pushed the whole state first, then everybody the change."""
@@ -82,6 +91,27 @@ class Topic:
         diff = self.presence.track(key, subscription, track.meta, new_phx_ref())
         self.show(subscription)
         self._tell(diff)
+
+    def appear(self, owner: Hashable, key: str, meta: dict[str, Any], joiner: Subscription | None = None) -> None:
+        """Make somebody present who need not listen here, and tell whoever does. Once more is nothing.
+
+        Args:
+            owner: Who is present, until `vanish`.
+            key: Under which it is found.
+            meta: Any JSON object.
+            joiner: A listener that is pushed the whole state first.
+        """
+        diff = None if self.presence.owned(owner) else self.presence.track(key, owner, meta, new_phx_ref())
+        if joiner is not None:
+            self.show(joiner)
+        if diff is not None:
+            self._tell(diff)
+
+    def vanish(self, owner: Hashable, leavers: Collection[Subscription] = ()) -> None:
+        """Somebody is present no more: whoever listens is told, but not those that leave with it."""
+        diff = self.presence.untrack(owner)
+        if diff is not None:
+            self._tell(diff, leavers)
 
     def update(self, change: UpdateMeta, subscription: Subscription | None) -> None:
         """Replace or merge the metas of one listener's presences, or of all of an agent's."""
@@ -172,7 +202,7 @@ class Topic:
             if sees != visible(subscription.party, subject, before.get(id_, NO_TIE)):
                 (joins if sees else leaves)[id_] = {"metas": self.presence.metas(id_)}
         if joins or leaves:
-            _push(subscription, Outgoing(self.name, PRESENCE_DIFF, Diff(joins, leaves)))
+            subscription.push(Outgoing(self.name, PRESENCE_DIFF, Diff(joins, leaves)))
 
     # Who sees whom.
 
@@ -185,10 +215,12 @@ class Topic:
     def _shows(self, subscription: Subscription, subject: Party | None) -> bool:
         return subject is None or self._sees(subscription, subject)
 
-    def _tell(self, diff: Diff) -> None:
+    def _tell(self, diff: Diff, leavers: Collection[Subscription] = ()) -> None:
         whole = Outgoing(self.name, PRESENCE_DIFF, diff)
         subjects = [(key, self.parties.get(key)) for key in {**diff.joins, **diff.leaves}]
         for subscription in list(self.subscribers):
+            if subscription in leavers:
+                continue
             seen = whole
             if subscription.route.visible is not None:
                 shown = {key for key, subject in subjects if self._shows(subscription, subject)}
@@ -196,9 +228,4 @@ class Topic:
                     continue
                 if len(shown) < len(subjects):
                     seen = Outgoing(self.name, PRESENCE_DIFF, filter_diff(diff, shown.__contains__))
-            _push(subscription, seen)
-
-
-def _push(subscription: Subscription, outgoing: Outgoing) -> None:
-    connection = subscription.connection
-    connection.send(outgoing.frame_for(connection.vsn, subscription.join_ref))
+            subscription.push(seen)

@@ -36,6 +36,16 @@ class TokenBucket:
             return 0.0
         return (cost - self._tokens) / self._per_s
 
+    def charge(self, cost: float, now: float) -> None:
+        """Take `cost` tokens, there or not: below zero nothing more is taken until it has filled again."""
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._per_s) - cost
+        self._at = now
+
+    def wait_s(self, cost: float, now: float) -> float:
+        """The seconds until `cost` tokens are there; none is taken."""
+        tokens = min(self._burst, self._tokens + (now - self._at) * self._per_s)
+        return max(0.0, (cost - tokens) / self._per_s)
+
 
 class Buckets:
     """Token buckets of one class, by key: an agent, or an address. The longest unused are forgotten."""
@@ -53,6 +63,27 @@ class Buckets:
             RateLimited: `rate_limited`, with retry_after in seconds.
         """
         now = self._monotonic()
+        wait_s = self._bucket(key, now).take(cost, now)
+        if wait_s:
+            raise too_often(wait_s)
+
+    def charge(self, key: str, cost: float) -> None:
+        """Take `cost` tokens of `key`, there or not: what has happened already, and has to be paid for."""
+        now = self._monotonic()
+        self._bucket(key, now).charge(cost, now)
+
+    def require(self, key: str, cost: float = 1.0) -> None:
+        """Refuse a key that has not so many tokens; none is taken.
+
+        Raises:
+            RateLimited: `rate_limited`, with retry_after in seconds.
+        """
+        bucket = self._kept.get(key)
+        wait_s = 0.0 if bucket is None else bucket.wait_s(cost, self._monotonic())
+        if wait_s:
+            raise too_often(wait_s)
+
+    def _bucket(self, key: str, now: float) -> TokenBucket:
         bucket = self._kept.get(key)
         if bucket is None:
             bucket = self._kept[key] = TokenBucket(self._per_s, self._burst, now)
@@ -60,9 +91,7 @@ class Buckets:
                 self._kept.popitem(last=False)
         else:
             self._kept.move_to_end(key)
-        wait_s = bucket.take(cost, now)
-        if wait_s:
-            raise too_often(wait_s)
+        return bucket
 
 
 def too_often(wait_s: float) -> RateLimited:

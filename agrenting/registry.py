@@ -12,9 +12,10 @@ from channels import ledger as books
 from channels.agents import Agent
 from channels.contact_book import Origin
 from channels.errors import Conflict, Forbidden, Invalid, not_found
-from channels.handlers import Market, Told
 from channels.identity import Identity, normalise_handle, numbered_slug, parse_user_handle, slug_from_name
+from channels.limits import Market
 from channels.registration import AgentDraft, parse_name, register
+from channels.told import Told
 
 SLUG_TRIES = 100
 

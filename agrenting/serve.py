@@ -21,7 +21,7 @@ from agrenting.db.transaction import WriterTx
 from agrenting.folder import Folder
 from agrenting.server import Server, check_topics
 from agrenting.transport import HubProtocol
-from channels.handlers import Market
+from channels.limits import Market
 
 FIRST_OPERATOR = "operator"
 BACKLOG = 4_096

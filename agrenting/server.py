@@ -8,9 +8,10 @@ from typing import Self
 
 import structlog
 
+from agrenting.activities import Activities
 from agrenting.clock import Clock, system_clock
 from agrenting.config import Settings, SettingsError
-from agrenting.db import agents, people
+from agrenting.db import agents, people, private
 from agrenting.db.database import Database
 from agrenting.db.migrate import migrate
 from agrenting.db.transaction import WriterTx
@@ -21,7 +22,7 @@ from agrenting.market import fix_market, server_key
 from agrenting.metrics import Metrics
 from agrenting.sockets import SocketDoor
 from agrenting.timers import Timers
-from channels.handlers import Market
+from channels.limits import Market
 from channels.profanity import is_profane
 from channels.routes import BadTopicModule, Routes
 from crypto import public_key_of
@@ -42,6 +43,7 @@ class Server:
     database: Database
     engine: Engine
     hub: Hub
+    activities: Activities
     timers: Timers
     sockets: SocketDoor
 
@@ -68,8 +70,16 @@ class Server:
         )
         self.hub = Hub(settings, self.routes, self.metrics)
         market = await self.database.write(self._begin)
-        self.engine = self.hub.engine = Engine(self.database, market=market, clock=self.clock, publish=self.hub.publish)
+        self.engine = self.hub.engine = Engine(
+            self.database,
+            market=market,
+            clock=self.clock,
+            publish=self.hub.publish,
+            holder_of=self.hub.private.holder_of,
+        )
+        self.hub.private.begin(await self.database.read(private.all_seats))
         self.sockets = SocketDoor(self.hub)
+        self.activities = Activities(ttl_s=market.limits.room_activity_ttl_s, monotonic=self.hub.monotonic)
         self.timers = Timers(self.engine, self.routes, poll_s=settings.timer_poll_s)
         foreign = ForeignChanges(self.engine, self.hub, poll_s=settings.timer_poll_s)
         await foreign.begin()
@@ -86,6 +96,7 @@ class Server:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+        await self.hub.close()
         await self.engine.close()
         await self.database.close()
 

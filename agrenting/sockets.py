@@ -1,9 +1,11 @@
 """The doors of the hub: credentials and limits before the upgrade, then frames until the socket is gone.
 
+What is spoken behind them the path says: Phoenix's protocol, or at `/socket/dacp` FDC3's messages, to agents alone.
+
 Every refusal is HTTP 403 (429 for too many tries) with the usual error body, before any upgrade. Credentials come in a
 header (`x-api-key`, `x-auth-token`, `Authorization: Bearer`), for browsers as Phoenix's `authToken` or in the query
 (`api_key`, `session_token`, `token`); two that disagree are refused. `agent_id` names the agent to act as where a
-credential can stand for several.
+credential can stand for several; `instance_id`, which of the agent's programs this is.
 """
 
 import base64
@@ -26,18 +28,23 @@ from agrenting.api.errors import (
 )
 from agrenting.auth import Credential
 from agrenting.connection import Connection
+from agrenting.dacp_connection import DacpConnection
 from agrenting.db.transaction import ReaderTx
 from agrenting.hub import Hub
+from agrenting.ids import new_id
+from agrenting.open_socket import OpenSocket
 from agrenting.rates import Buckets
 from agrenting.transport import EXTENSION, HubProtocol
 from channels.errors import Conflict, Forbidden, Refusal, Unauthorized
 from channels.identity import Identity
+from channels.private_state import INSTANCE_ID
 from channels.wire import UnsupportedVersion, Vsn, parse_vsn
 
 log = structlog.get_logger(__name__)
 
 AGENT_PATHS: Final = ("/socket/websocket", "/socket", "/api/v1/socket/websocket")
 USER_PATHS: Final = ("/user_socket/websocket", "/user_socket")
+DACP_PATHS: Final = ("/socket/dacp",)
 QUERY_CREDENTIALS: Final = ("api_key", "session_token", "token")
 AUTH_TOKEN_PREFIX: Final = "base64url.bearer.phx."  # noqa: S105 - the prefix, not a token
 SUBPROTOCOL: Final = "phoenix"
@@ -51,10 +58,24 @@ class Handshake(msgspec.Struct, frozen=True, kw_only=True):
 
     secrets: tuple[str, ...]
     agent_id: str | None
+    instance_id: str | None
     vsn: str | None
     is_rejecting: bool
     origin: str | None
     address: str
+
+
+class Admitted(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may open a socket, and what is spoken there.
+
+    Args:
+        vsn: Phoenix's version; None where FDC3's messages are spoken.
+        instance_id: Which of the agent's programs it is, a fresh one if it did not say.
+    """
+
+    credential: Credential
+    vsn: Vsn | None
+    instance_id: str
 
 
 class SocketDoor:
@@ -75,12 +96,12 @@ class SocketDoor:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one handshake, and the socket that comes of it."""
         if scope["type"] != "websocket":
-            await _answer_http(scope, send, "This address speaks WebSocket; connect with a Phoenix client.")
+            await _answer_http(scope, send, "This address speaks WebSocket; connect with a client of it.")
             return
         await receive()  # websocket.connect
         try:
             handshake = read_handshake(scope)
-            vsn, credential = await self._admit(scope, handshake)
+            admitted = await self._admit(scope, handshake)
         except Refusal as refusal:
             await self._refuse(send, refusal, scope)
             return
@@ -88,25 +109,30 @@ class SocketDoor:
         assert protocol is not None, "sockets are served by `agrenting serve`, whose transport this is"
         subprotocol = SUBPROTOCOL if SUBPROTOCOL in scope["subprotocols"] else None
         await send({"type": "websocket.accept", "subprotocol": subprotocol})
-        connection = self._open(protocol, credential, vsn)
-        log.info("socket_opened", agent=credential.identity.handle, path=scope["path"], vsn=int(vsn))
-        protocol.serve(connection.receive, connection.heard)
+        connection = self._open(protocol, admitted)
+        identity = connection.identity
+        log.info("socket_opened", agent=identity.handle, path=scope["path"], instance_id=connection.instance_id)
         event = await receive()
         while event["type"] != "websocket.disconnect":
             event = await receive()
         connection.closed()
-        log.info("socket_closed", agent=credential.identity.handle, code=event.get("code"))
+        log.info("socket_closed", agent=identity.handle, code=event.get("code"))
 
-    def _open(self, protocol: HubProtocol, credential: Credential, vsn: Vsn) -> Connection:
-        hub, identity = self._hub, credential.identity
-        connection = Connection(hub, protocol, identity, vsn)
+    def _open(self, protocol: HubProtocol, admitted: Admitted) -> OpenSocket:
+        hub, credential = self._hub, admitted.credential
+        identity, vsn = credential.identity, admitted.vsn
+        if vsn is None:
+            connection: Connection | DacpConnection = DacpConnection(hub, protocol, identity, admitted.instance_id)
+        else:
+            connection = Connection(hub, protocol, identity, vsn, admitted.instance_id)
         if credential.expires_at is not None:
             left_s = (credential.expires_at - hub.engine.clock()).total_seconds()
             connection.expires_at = hub.monotonic() + left_s
         hub.add(connection)
+        protocol.serve(connection.receive, connection.heard)
         return connection
 
-    async def _admit(self, scope: Scope, handshake: Handshake) -> tuple[Vsn, Credential]:
+    async def _admit(self, scope: Scope, handshake: Handshake) -> Admitted:
         """Everything that is checked before the upgrade.
 
         Raises:
@@ -117,15 +143,15 @@ class SocketDoor:
             raise Conflict("draining", "The server is stopping; connect again in a moment.")
         self._connects.take(handshake.address)
         require_origin(handshake.origin, scope, hub.settings.allowed_origins)
-        try:
-            vsn = parse_vsn(handshake.vsn)
-        except UnsupportedVersion as error:
-            raise Forbidden("unsupported_version", str(error)) from error
+        is_dacp = scope["path"] in DACP_PATHS
+        vsn = None if is_dacp else _require_vsn(handshake.vsn)
         credential = await self._authenticate(handshake, is_user_socket=scope["path"].startswith("/user_socket"))
         identity = credential.identity
         if handshake.is_rejecting and identity.agent_id and hub.is_connected(identity.socket_id):
             raise Conflict("connection_conflict", "This agent is connected already.")
-        return vsn, credential
+        if is_dacp and identity.agent_id is None:
+            raise Forbidden("agent_required", "Only agents speak here: use an agent's key, or name your agent_id.")
+        return Admitted(credential=credential, vsn=vsn, instance_id=handshake.instance_id or new_id())
 
     async def _authenticate(self, handshake: Handshake, *, is_user_socket: bool) -> Credential:
         if not handshake.secrets:
@@ -156,6 +182,18 @@ class SocketDoor:
         await refuse_upgrade(send, refusal)
 
 
+def _require_vsn(text: str | None) -> Vsn:
+    """The version that is asked for.
+
+    Raises:
+        Forbidden: `unsupported_version`.
+    """
+    try:
+        return parse_vsn(text)
+    except UnsupportedVersion as error:
+        raise Forbidden("unsupported_version", str(error)) from error
+
+
 def _who(identity: Identity) -> tuple[str | None, str]:
     return identity.agent_id, identity.user_id
 
@@ -179,6 +217,7 @@ def read_handshake(scope: Scope) -> Handshake:
 
     Raises:
         Unauthorized: `invalid_credential`: a query or header that cannot be read.
+        Forbidden: `credentials_disagree`; `invalid_instance_id`.
     """
     headers = _headers(scope)
     try:
@@ -188,6 +227,9 @@ def read_handshake(scope: Scope) -> Handshake:
     secrets = [values[0] for name in QUERY_CREDENTIALS if (values := query.get(name))]
     if any(len(values) > 1 for name, values in query.items() if name in {*QUERY_CREDENTIALS, "agent_id"}):
         raise Forbidden("credentials_disagree", "The same credential was named twice.")
+    instances = query.get("instance_id", [])
+    if len(instances) > 1 or not all(INSTANCE_ID.fullmatch(one) for one in instances):
+        raise Forbidden("invalid_instance_id", "An instance_id, named once, has 1-128 of A-Z, a-z, 0-9, ., _, : and -.")
     key = headers.get("x-api-key")
     if key is not None:
         secrets.append(key)
@@ -203,6 +245,7 @@ def read_handshake(scope: Scope) -> Handshake:
     return Handshake(
         secrets=tuple(dict.fromkeys(secrets)),
         agent_id=(query.get("agent_id") or [None])[0],
+        instance_id=instances[0] if instances else None,
         vsn=vsn,
         is_rejecting=query.get("on_conflict") == ["reject"],
         origin=headers.get("origin"),

@@ -14,8 +14,10 @@ from agrenting.db.changes import set_timer
 from agrenting.db.transaction import ReaderTx, WriterTx
 from agrenting.deciding import THE_HOUSE, Command
 from agrenting.engine import Engine
-from channels.handlers import Empty, Timer, Told
+from channels.changes import Timer
+from channels.handlers import Empty
 from channels.routes import Routes
+from channels.told import Told
 
 log = structlog.get_logger(__name__)
 

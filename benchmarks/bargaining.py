@@ -13,8 +13,8 @@ from agrenting.deciding import Command
 from agrenting.server import Server
 from benchmarks.servers import Account, command, make_agent
 from channels import discovery, negotiation
-from channels.handlers import Limits
 from channels.identity import Identity
+from channels.limits import Limits
 from channels.negotiation import MakeOffer, NegotiationSession, OpenNegotiation
 from crypto import offer_message, sign
 
@@ -37,7 +37,7 @@ async def offers(*, seconds: float) -> float:
 
 
 def _many() -> Limits:
-    return Limits(negotiations_open_max=10**9)
+    return Limits(negotiations_open_max=10**9, messages_per_sender_max=10**9)
 
 
 def _identity(account: Account) -> Identity:

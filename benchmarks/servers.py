@@ -87,6 +87,7 @@ def ours(folder: Path) -> Iterator[Serving]:
     settings = {"AGRENTING_TOPICS": '["examples.echo_room"]', "AGRENTING_LOG_LEVEL": "warning", **limits}
     settings |= {"AGRENTING_DRAIN_S": "0.1", "AGRENTING_LIMITS_CHANNELS_OPEN_MAX": GENEROUS}
     settings |= {"AGRENTING_LIMITS_STREAM_BYTES_MAX": "1000000000000"}
+    settings |= {"AGRENTING_LIMITS_MESSAGES_PER_SENDER_MAX": GENEROUS}
     with serving(["agrenting", "serve", "--port", "0", "--data-dir", str(folder)], settings) as server:
         yield server
 

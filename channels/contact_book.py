@@ -6,21 +6,22 @@ are told on `agent_contacts:{agent_id}`, flat; users on `user_contacts:{user_id}
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 
+from channels.changes import Insert, Save, Timer
 from channels.contacts import NO_TIE, Party, Scope, Tie
-from channels.handlers import Broadcast, Context, Decision, Insert, Retied, Save, Timer
+from channels.handlers import Context, Decision
+from channels.identity import EntityType
 from channels.negotiation import NegotiationSession
 from channels.payment_state import PaymentChannel
 from channels.task import Task
+from channels.told import Broadcast, Retied
 
 REQUEST_EXPIRES: Final = "contact_request_expires"
 CONTACT_EXPIRES: Final = "contact_expires"
 BLOCK_EXPIRES: Final = "block_expires"
-
-EntityType = Literal["User", "Agent"]
 
 
 class RequestPhase(StrEnum):

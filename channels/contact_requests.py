@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from channels.changes import Insert, Save, Timer
 from channels.contact_book import (
     CONTACT_EXPIRES,
     REQUEST_EXPIRES,
@@ -32,7 +33,7 @@ from channels.contact_book import (
 from channels.contacts import Relation, Scope, relation, require_reachable
 from channels.errors import Conflict, Forbidden, RateLimited, not_found
 from channels.fields import invalid_payload, parse_text
-from channels.handlers import Access, Context, Decision, Empty, Handler, Insert, Save, Timer
+from channels.handlers import Access, Context, Decision, Empty, Handler
 from channels.ledger import MONEY_MAX
 from channels.revocation import acts_for, combined, ended_by_clock, parse_end
 

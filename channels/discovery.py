@@ -15,28 +15,17 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from channels import negotiation, task
+from channels import negotiation, private, task
 from channels.agents import Agent, Capability
+from channels.changes import NotePresence
 from channels.contacts import Party, Tie, Ties, is_present_to, needs_contact
 from channels.documents import is_same_document, require_document
 from channels.errors import Invalid
 from channels.fields import CAPABILITY_NAME, invalid_payload, parse_capability_names, parse_tags
-from channels.handlers import (
-    Access,
-    Audience,
-    Broadcast,
-    Context,
-    Decision,
-    Empty,
-    Handler,
-    KnowTies,
-    NotePresence,
-    ShowPresence,
-    Track,
-    UpdateMeta,
-)
+from channels.handlers import Access, Context, Decision, Empty, Handler, KnowTies, ShowPresence, Track, UpdateMeta
 from channels.identity import Identity, normalise_handle
 from channels.ledger import MONEY_MAX
+from channels.told import Audience, Broadcast
 from crypto import did_from_public_key, digest, parse_public_key
 
 TOPIC = "agents:discovery"
@@ -400,4 +389,5 @@ HANDLERS = {
         scope="negotiate",
     ),
     "open_task": Handler(task.OpenTask, task.open_task, loads="task_opening", access=Access.WRITE, scope="tasks"),
+    "create_private_channel": private.CREATE,
 }

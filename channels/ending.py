@@ -15,11 +15,13 @@ from typing import Final
 import msgspec
 
 from channels import negotiation, task_state
-from channels.handlers import Broadcast, Context, Decision, Timer
+from channels.changes import Timer
+from channels.handlers import Context, Decision
 from channels.negotiation import NegotiationSession
 from channels.task_disputes import disputed
 from channels.task_ends import by_the_clock, refunded
 from channels.task_state import Escrow, Task
+from channels.told import Broadcast
 
 BANNED: Final = "banned"
 """The reason that stands in what a ban has ended."""

@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection
 from typing import Final
 
 from channels.errors import Invalid
-from channels.handlers import Limits, Market
 from channels.ledger import MONEY_MAX
+from channels.limits import Limits, Market
 from crypto import BadKey, format_public_key, parse_public_key, public_key_from_did
 
 NAME_CHARS_MAX: Final = 100

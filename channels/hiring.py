@@ -11,18 +11,23 @@ from typing import Annotated, Any
 import msgspec
 
 from channels.agents import Agent, PricingModel
+from channels.changes import Insert, Mail, Save, Spend, Timer
 from channels.contacts import Kind, require_price_in_scope, same_house
+from channels.deal_channels import deal_channel, taken_over
 from channels.documents import require_document
 from channels.errors import Conflict, Expired, Invalid, not_found
 from channels.fields import invalid_payload
-from channels.handlers import Broadcast, Context, Decision, Insert, Limits, Mail, Save, Spend, Timer
+from channels.handlers import Context, Decision
 from channels.ledger import fee_of, hold
+from channels.limits import Limits
 from channels.negotiation import NegotiationSession
 from channels.negotiation import Phase as NegotiationPhase
 from channels.opening import Opening, require_counterpart, require_room
 from channels.payment_state import PaymentChannel
+from channels.private_state import PrivateChannel
 from channels.stream_price import require_form, require_payable, require_unit_price
 from channels.task_state import DEADLINE, Escrow, StreamPrice, Task, snapshot
+from channels.told import Broadcast
 
 
 class TaskOpening(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,11 +37,13 @@ class TaskOpening(msgspec.Struct, frozen=True, kw_only=True):
         opening: The two agents.
         agreement: The negotiation that the request names; None where there is none that the sender takes part in.
         channel: The payment channel that the request names; None where there is none of that id.
+        talk: The private channel of the agreement's negotiation, while it is there; None where there is none.
     """
 
     opening: Opening
     agreement: NegotiationSession | None
     channel: PaymentChannel | None = None
+    talk: PrivateChannel | None = None
 
 
 class OpenTask(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +57,8 @@ class OpenTask(msgspec.Struct, frozen=True, kw_only=True):
             output is paid as it streams.
         stream_price: What each unit of the output costs, at least the list price.
         channel_id: The payment channel of the two that it is paid over.
+        private_channel: The two get a private channel of their own until the task ends. One that their negotiation
+            had is taken over, asked for or not.
     """
 
     provider_agent_id: str
@@ -61,6 +70,7 @@ class OpenTask(msgspec.Struct, frozen=True, kw_only=True):
     hold_seconds: int | None = None
     channel_id: str | None = None
     stream_price: StreamPrice | None = None
+    private_channel: bool = False
 
 
 def open_task(facts: TaskOpening, request: OpenTask, context: Context) -> Decision:
@@ -79,7 +89,8 @@ def open_task(facts: TaskOpening, request: OpenTask, context: Context) -> Decisi
         Conflict: `agreement_used` with task_id, `blocked_by_you`, `agent_unavailable`, `capability_not_offered`,
             `agreement_mismatch`, `negotiation_required`, `price_below_base` with base_price, `state_lost`,
             `terminal_state`, `channel_not_open`, `wrong_mode`, `contact_revoked`: of the payment channel;
-            `too_many_open`, `spend_cap_exceeded`; once stored `insufficient_balance`.
+            `too_many_open`, `spend_cap_exceeded`; once stored `insufficient_balance`,
+            `mailbox_full`.
         Expired: `agreement_expired`.
     """
     limits, client = context.market.limits, facts.opening.client
@@ -102,8 +113,19 @@ def open_task(facts: TaskOpening, request: OpenTask, context: Context) -> Decisi
     require_room(facts.opening.open_count, open_max=limits.tasks_open_max)
     context.sender.require_cap(price)
     fee = fee_of(price, fee_bps=context.market.fee_bps)
+    task_id = context.new_id()
+    if facts.talk is not None:
+        private_channel_id, made = taken_over(facts.talk, deal=f"task:{task_id}")
+    else:
+        private_channel_id, made = deal_channel(
+            is_wanted=request.private_channel,
+            client_agent_id=client.id,
+            provider_agent_id=provider.id,
+            deal=f"task:{task_id}",
+            context=context,
+        )
     task = Task(
-        id=context.new_id(),
+        id=task_id,
         client_agent_id=client.id,
         provider_agent_id=provider.id,
         client_owner_id=client.owner_id,
@@ -118,6 +140,7 @@ def open_task(facts: TaskOpening, request: OpenTask, context: Context) -> Decisi
         hold_seconds=hold_seconds,
         channel_id=request.channel_id,
         stream_price=request.stream_price,
+        private_channel_id=private_channel_id,
         created_at=context.now,
         deadline=deadline,
     )
@@ -125,6 +148,7 @@ def open_task(facts: TaskOpening, request: OpenTask, context: Context) -> Decisi
         reply=snapshot(task, context.market),
         changes=(
             Insert("task", task.id, task),
+            *made,
             *_consumed(facts.agreement, task),
             *((Spend(price),) if price else ()),
             *hold(task_id=task.id, client_agent_id=client.id, price=price),
@@ -257,5 +281,6 @@ def _announcement(task: Task, client: Agent) -> Mail:
         "channel_id": task.channel_id,
         "stream_price": task.stream_price,
         "deadline": task.deadline,
+        "private_channel_id": task.private_channel_id,
     }
     return Mail(task.provider_agent_id, "task_handoff", told, client.id)

@@ -15,6 +15,9 @@ from channels.contacts import Party
 from channels.errors import Conflict, Forbidden, Invalid
 from channels.profanity import is_profane
 
+EntityType = Literal["User", "Agent"]
+"""What somebody is, as it is told."""
+
 SCOPES: Final = (
     "agents:read",
     "discover",

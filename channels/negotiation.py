@@ -23,22 +23,13 @@ from typing import Any
 import msgspec
 
 from channels.agents import PricingModel
+from channels.changes import Insert, Mail, Timer
 from channels.contacts import Kind, require_price_in_scope
+from channels.deal_channels import deal_channel, lapses
 from channels.errors import Conflict, Expired, Invalid
-from channels.handlers import (
-    Access,
-    Audience,
-    Broadcast,
-    Context,
-    Decision,
-    Empty,
-    Handler,
-    Insert,
-    Mail,
-    Market,
-    Timer,
-)
+from channels.handlers import Access, Context, Decision, Empty, Handler
 from channels.identity import Identity
+from channels.limits import Market
 from channels.negotiation_proofs import expected_next, offer_bytes, require_accept_signature, require_offer_signature
 from channels.negotiation_state import (
     EXPIRES,
@@ -51,6 +42,7 @@ from channels.negotiation_state import (
     snapshot,
 )
 from channels.opening import Opening, require_counterpart, require_room
+from channels.told import Audience, Broadcast
 from crypto import BadDocument, canonical_json, digest, session_message
 
 __all__ = [
@@ -83,11 +75,18 @@ TOPIC = "negotiation:*"
 
 
 class OpenNegotiation(msgspec.Struct, frozen=True, kw_only=True):
-    """Open a session with a provider. `terms`: an object of JSON whose only numbers are integers, ≤ 16 KiB."""
+    """Open a session with a provider.
+
+    Args:
+        terms: An object of JSON whose only numbers are integers, ≤ 16 KiB.
+        private_channel: The two get a private channel of their own, until the session ends without an agreement, or
+            the task ends that is made from it.
+    """
 
     provider_agent_id: str
     capability: str
     terms: dict[str, Any] | None = None
+    private_channel: bool = False
 
 
 class MakeOffer(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,7 +120,7 @@ def open_negotiation(opening: Opening, request: OpenNegotiation, context: Contex
         NotFound: `not_found`.
         Forbidden: `contact_required`, `contact_scope_exceeded`.
         Conflict: `blocked_by_you`, `public_key_required`, `agent_unavailable`, `capability_not_offered`,
-            `pricing_model_fixed`, `free_agent`, `too_many_open`.
+            `pricing_model_fixed`, `free_agent`, `too_many_open`; once stored `mailbox_full`.
     """
     terms_digest = _terms_digest(request.terms, context.market)
     provider, price = require_counterpart(opening, kind=Kind.NEGOTIATION, capability=request.capability, keys=True)
@@ -135,6 +134,13 @@ def open_negotiation(opening: Opening, request: OpenNegotiation, context: Contex
     client = opening.client
     assert client.public_key is not None, "require_counterpart has checked both keys"
     assert provider.public_key is not None, "require_counterpart has checked both keys"
+    private_channel_id, made = deal_channel(
+        is_wanted=request.private_channel,
+        client_agent_id=client.id,
+        provider_agent_id=provider.id,
+        deal=f"negotiation:{session_id}",
+        context=context,
+    )
     session = NegotiationSession(
         id=session_id,
         client_agent_id=client.id,
@@ -160,6 +166,7 @@ def open_negotiation(opening: Opening, request: OpenNegotiation, context: Contex
         ),
         created_at=context.now,
         expires_at=context.now + timedelta(seconds=limits.negotiation_ttl_s),
+        private_channel_id=private_channel_id,
     )
     announcement = {
         "session_id": session_id,
@@ -169,11 +176,13 @@ def open_negotiation(opening: Opening, request: OpenNegotiation, context: Contex
         "capability": session.capability,
         "base_max": price,
         "expires_at": session.expires_at,
+        "private_channel_id": private_channel_id,
     }
     return Decision(
         reply=snapshot(session, context.market),
         changes=(
             Insert("negotiation", session_id, session),
+            *made,
             Timer(EXPIRES, f"negotiation:{session_id}", session.expires_at),
             Mail(provider.id, "negotiation", announcement, client.id),
         ),
@@ -274,7 +283,7 @@ def offer(session: NegotiationSession | None, request: MakeOffer, context: Conte
             Broadcast(context.topic, "offer", relayed, Audience.OTHER_AGENTS),
             *(_complete(after, context) if matched else ()),
         ),
-        changes=(Timer(EXPIRES, context.topic, None),) if matched else (),
+        changes=_settled(after, context) if matched else (),
     )
 
 
@@ -326,7 +335,7 @@ def accept(session: NegotiationSession | None, request: Accept, context: Context
             Broadcast(context.topic, "accept", relayed, Audience.OTHER_AGENTS),
             *_complete(after, context),
         ),
-        changes=(Timer(EXPIRES, context.topic, None),),
+        changes=_settled(after, context),
     )
 
 
@@ -412,6 +421,11 @@ def _ended(
 def _agreed(session: NegotiationSession, *, amount: int, now: datetime, market: Market) -> NegotiationSession:
     expires_at = now + timedelta(seconds=market.limits.agreement_ttl_s)
     return msgspec.structs.replace(_ended(session, Phase.AGREED, now), amount=amount, agreement_expires_at=expires_at)
+
+
+def _settled(session: NegotiationSession, context: Context) -> tuple[Timer, ...]:
+    """The clocks of a session that has come to an agreement."""
+    return (Timer(EXPIRES, context.topic, None), *lapses(session.private_channel_id, session.agreement_expires_at))
 
 
 def _complete(session: NegotiationSession, context: Context) -> tuple[Broadcast]:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from channels.errors import Conflict, Invalid
-from channels.handlers import Market
+from channels.limits import Market
 from channels.negotiation_state import NegotiationSession
 from crypto import BadSignature, accept_message, offer_message, verify_signature
 

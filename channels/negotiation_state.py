@@ -7,7 +7,8 @@ from typing import Any, Final
 import msgspec
 
 from channels.errors import Conflict, not_found
-from channels.handlers import Context, Market
+from channels.handlers import Context
+from channels.limits import Market
 from crypto import parse_public_key
 
 EXPIRES: Final = "negotiation_expires"
@@ -47,6 +48,8 @@ class NegotiationSession(msgspec.Struct, frozen=True, kw_only=True):
         amount: The agreed price in minor units.
         accepted_by: The agent whose `accept` made the agreement; None where equal offers met.
         task_id: The task that has consumed the agreement.
+        private_channel_id: The private channel of the two, where one was asked for. It ends with the session, unless
+            that ends in an agreement: a task that is made from it takes it over.
     """
 
     id: str
@@ -73,6 +76,12 @@ class NegotiationSession(msgspec.Struct, frozen=True, kw_only=True):
     accept_signature: str | None = None
     agreement_expires_at: datetime | None = None
     task_id: str | None = None
+    private_channel_id: str | None = None
+
+    @property
+    def ends_channel(self) -> bool:
+        """Whether the private channel of the two is over with it."""
+        return self.status not in {Phase.OPEN, Phase.AGREED}
 
     def standing(self, agent_id: str) -> Offer | None:
         """The latest offer of one side."""

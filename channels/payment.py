@@ -32,7 +32,7 @@ import msgspec
 from channels.channel_steps import ChannelStep, StepKind
 from channels.errors import Conflict, Forbidden, not_found
 from channels.fields import invalid_payload
-from channels.handlers import Access, Audience, Broadcast, Context, Decision, Empty, Handler
+from channels.handlers import Access, Context, Decision, Empty, Handler
 from channels.identity import Identity
 from channels.negotiation import require_text
 from channels.payment_chain import SubmitTransfers, submit_transfers
@@ -67,6 +67,7 @@ from channels.payment_state import (
     require_party,
 )
 from channels.stream_price import paid_by
+from channels.told import Audience, Broadcast
 from crypto import NonceGap, NonceReplayed, require_next_nonce
 
 TOPIC = "payment:*"

@@ -7,11 +7,12 @@ import msgspec
 from channels.channel_steps import ChannelStep
 from channels.errors import Conflict, Invalid
 from channels.fields import invalid_payload
-from channels.handlers import Broadcast, Context, Decision
+from channels.handlers import Context, Decision
 from channels.payment_moves import Moved, by_the_clock, decided, transferred
 from channels.payment_proofs import TASK_ID, is_signed_transfer, transfer_terms
 from channels.payment_rules import require_live, require_mode
 from channels.payment_state import ChannelFacts, Mode, PaymentChannel, SignedTransfer, require_party, snapshot
+from channels.told import Broadcast
 
 Content = tuple[int, str, str | None]
 """What tells one transfer at a nonce from another: amount, payer and task."""

@@ -21,7 +21,7 @@ import msgspec
 from channels.channel_steps import StepKind
 from channels.errors import Conflict, Forbidden, not_found
 from channels.fields import invalid_payload, parse_text
-from channels.handlers import Broadcast, Context, Decision
+from channels.handlers import Context, Decision
 from channels.negotiation import require_text
 from channels.payment_chain import DoublySigned, handed_in
 from channels.payment_moves import Moved, by_the_clock, decided, moved_on, paid_out, voided
@@ -37,6 +37,7 @@ from channels.payment_state import (
     require_party,
     snapshot,
 )
+from channels.told import Broadcast
 from crypto import BadDocument, canonical_json
 
 DISPUTABLE: Final = frozenset({Phase.OPEN, Phase.CLOSING})

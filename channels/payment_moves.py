@@ -10,9 +10,11 @@ from typing import Any
 
 import msgspec
 
+from channels.changes import Change, NoteStep, Timer
 from channels.channel_steps import ChannelStep, StepKind
-from channels.handlers import Broadcast, Change, Context, Decision, Market, NoteStep, Timer
+from channels.handlers import Context, Decision
 from channels.ledger import unlock
+from channels.limits import Market
 from channels.payment_rules import LIVE
 from channels.payment_state import (
     CLOCK,
@@ -24,6 +26,7 @@ from channels.payment_state import (
     SignedTransfer,
     snapshot,
 )
+from channels.told import Broadcast
 
 ENDED_AS = {
     StepKind.DECLINED: Phase.DECLINED,

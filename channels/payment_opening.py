@@ -10,10 +10,11 @@ from datetime import timedelta
 import msgspec
 
 from channels.agents import Agent, require_active
+from channels.changes import Insert, Mail, Spend
 from channels.channel_steps import StepKind
 from channels.contacts import Kind, require_price_in_scope
 from channels.errors import Conflict, Expired, Forbidden, Invalid
-from channels.handlers import Access, Context, Decision, Empty, Handler, Insert, Mail, Spend
+from channels.handlers import Access, Context, Decision, Empty, Handler
 from channels.ledger import lock
 from channels.negotiation import require_text
 from channels.opening import Opening, require_partner, require_room
@@ -93,7 +94,7 @@ def open_channel(opening: Opening, request: OpenChannel, context: Context) -> De
         NotFound: `not_found`.
         Forbidden: `contact_required`, `contact_scope_exceeded`.
         Conflict: `blocked_by_you`, `public_key_required`, `agent_unavailable`, `too_many_open`, `spend_cap_exceeded`,
-            `insufficient_balance`.
+            `insufficient_balance`, `mailbox_full`.
     """
     limits = context.market.limits
     window_s = limits.window_default_s if request.window_s is None else request.window_s
@@ -145,7 +146,7 @@ def accept_channel(facts: AcceptanceFacts, request: Acceptance, context: Context
         Forbidden: `forbidden_role`.
         Invalid: `amount_out_of_range`.
         Conflict: `terminal_state`, `channel_not_pending`, `state_lost`, `contact_revoked`, `agent_unavailable`,
-            `spend_cap_exceeded`, `insufficient_balance`.
+            `spend_cap_exceeded`, `insufficient_balance`, `mailbox_full`.
         Expired: `expired`.
     """
     channel = require_party(facts.channel, context)
@@ -182,7 +183,7 @@ def decline_channel(facts: ChannelFacts, request: DeclineChannel, context: Conte
         NotFound: `not_found`.
         Forbidden: `forbidden_role`.
         Invalid: `invalid_payload`: a reason has at most 2,000 characters.
-        Conflict: `terminal_state`, `channel_not_pending`, `state_lost`, `recently_restored`.
+        Conflict: `terminal_state`, `channel_not_pending`, `state_lost`, `recently_restored`, `mailbox_full`.
         Expired: `expired`.
     """
     require_text("reason", request.reason, context.market)

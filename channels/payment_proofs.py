@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from channels.errors import Conflict, Invalid
-from channels.handlers import Market
+from channels.limits import Market
 from channels.payment_state import PaymentChannel
 from crypto import BadSignature, close_message, transfer_message, verify_signature
 

@@ -8,7 +8,8 @@ import msgspec
 
 from channels.channel_steps import ChannelStep
 from channels.errors import Conflict, not_found
-from channels.handlers import Context, Market
+from channels.handlers import Context
+from channels.limits import Market
 from channels.task_state import Task
 from crypto import parse_public_key
 

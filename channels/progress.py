@@ -9,13 +9,15 @@ from typing import Annotated, Any
 
 import msgspec
 
+from channels.changes import StoreCheckpoint
 from channels.chunks import SEQ_MAX
 from channels.documents import is_same_document, require_document
 from channels.errors import Conflict
-from channels.handlers import Broadcast, Context, Decision, StoreCheckpoint
+from channels.handlers import Context, Decision
 from channels.negotiation import require_text
 from channels.streams import TaskFacts
 from channels.task_state import Progress, Task, relayed, require_role, require_running, started, told
+from channels.told import Broadcast
 
 
 class ReportProgress(msgspec.Struct, frozen=True, kw_only=True):

@@ -30,9 +30,9 @@ from channels.fields import (
 )
 from channels.fields import parse_money as parse_money  # noqa: PLC0414 - REST and the command line import it from here.
 from channels.fields import parse_name as parse_name  # noqa: PLC0414 - The same reason.
-from channels.handlers import Limits, Market
 from channels.identity import SCOPES
 from channels.ledger import MONEY_MAX
+from channels.limits import Limits, Market
 from crypto import BadSignature, key_proof_message, parse_public_key, verify_signature
 
 PROTOCOL_VERSION: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+-]{0,15}\Z")

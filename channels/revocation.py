@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from channels.changes import Insert, Save, Timer
 from channels.contact_book import (
     BLOCK_EXPIRES,
     CONTACT_EXPIRES,
@@ -33,9 +34,10 @@ from channels.contacts import Relation, Tie, relation
 from channels.ending import CONTACT_REVOKED, cancel_negotiation, cancel_task
 from channels.errors import Conflict, Forbidden, not_found
 from channels.fields import invalid_payload, parse_text
-from channels.handlers import Access, Context, Decision, Empty, Handler, Insert, Retied, Save, Timer
+from channels.handlers import Access, Context, Decision, Empty, Handler
 from channels.payment_moves import revoked
 from channels.payment_state import Cause
+from channels.told import Retied
 
 
 class RemoveContact(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,12 +10,16 @@ from channels import (
     agent_contacts,
     agent_control,
     agent_rooms,
+    chat_room,
     discovery,
     messages,
     negotiation,
     payment,
+    private,
+    room_participants,
     task,
     user_contacts,
+    user_rooms,
 )
 from channels.contact_book import BLOCK_EXPIRES, CONTACT_EXPIRES, REQUEST_EXPIRES
 from channels.contact_requests import REQUEST_CLOCK
@@ -34,6 +38,10 @@ OURS: Final[tuple[ModuleType, ...]] = (
     user_contacts,
     agent_control,
     agent_rooms,
+    user_rooms,
+    chat_room,
+    room_participants,
+    private,
 )
 
 CLOCKS: Final[Mapping[str, Handler]] = {

@@ -17,6 +17,7 @@ from channels.wire import HEARTBEAT, PHOENIX, PHX_JOIN, PHX_LEAVE, Frame, Vsn, e
 
 UNMATCHED_TOPIC = "unmatched topic"
 TOO_MANY_TOPICS = "too many channels joined"
+ROOM_PREFIXES = ("chat_room:", "room_participants:")
 
 
 class Joined:
@@ -81,15 +82,19 @@ class Session:
     Args:
         vsn: The version that it speaks.
         topics_max: How many topics may be joined, those included whose join is being decided.
+        room_topics_max: How many topics of chat rooms, which do not count among the others: each room has two, and
+            clients join those of every room.
     """
 
-    __slots__ = ("_deciding", "joined", "topics_max", "vsn")
+    __slots__ = ("_taken", "joined", "room_topics_max", "topics_max", "vsn")
 
-    def __init__(self, vsn: Vsn, *, topics_max: int) -> None:
+    def __init__(self, vsn: Vsn, *, topics_max: int, room_topics_max: int) -> None:
         self.vsn = vsn
         self.topics_max = topics_max
+        self.room_topics_max = room_topics_max
         self.joined: dict[str, Joined] = {}
-        self._deciding = 0
+        self._taken = {True: 0, False: 0}
+        """How many topics of rooms, and how many others, are joined, or being decided."""
 
     def receive(self, frame: Frame) -> Action:
         """What is to be done about a frame."""
@@ -103,26 +108,26 @@ class Session:
         if frame.join_ref is not None and frame.join_ref != joined.join_ref:
             return Ignored()
         if frame.event == PHX_LEAVE:
-            del self.joined[frame.topic]
+            self.close(joined)
             return Leave(joined, frame.ref)
         return Push(joined, frame.topic, frame.event, frame.payload, frame.binary, frame.ref, frame.join_ref)
 
     def admit(self, join: Join) -> Joined:
         """The application says yes to a join."""
-        self._deciding -= 1
         joined = self.joined[join.topic] = Joined(join.topic, join.join_ref)
         return joined
 
     def refuse(self, join: Join) -> None:
         """The application says no to a join."""
         assert join.topic not in self.joined, "a join that is decided has no topic yet"
-        self._deciding -= 1
+        self._taken[_is_of_room(join.topic)] -= 1
 
     def close(self, joined: Joined) -> bool:
         """End a topic from this side; whether it was still the current one."""
         if self.joined.get(joined.topic) is not joined:
             return False
         del self.joined[joined.topic]
+        self._taken[_is_of_room(joined.topic)] -= 1
         return True
 
     def _of_phoenix(self, frame: Frame) -> Answer:
@@ -132,10 +137,11 @@ class Session:
 
     def _join(self, frame: Frame, replaced: Joined | None) -> Join | Answer:
         if replaced is not None:
-            del self.joined[frame.topic]
-        elif len(self.joined) + self._deciding >= self.topics_max:
+            self.close(replaced)
+        is_of_room = _is_of_room(frame.topic)
+        if self._taken[is_of_room] >= (self.room_topics_max if is_of_room else self.topics_max):
             return self._refuse(frame, TOO_MANY_TOPICS, join_ref=frame.join_ref)
-        self._deciding += 1
+        self._taken[is_of_room] += 1
         return Join(frame.topic, frame.payload, frame.join_ref, frame.ref, replaced)
 
     def _refuse(self, frame: Frame, reason: str, join_ref: Any = None) -> Answer:
@@ -147,3 +153,7 @@ class Session:
                 self.vsn, join_ref=join_ref, ref=frame.ref, topic=frame.topic, status=status, response=response
             )
         )
+
+
+def _is_of_room(topic: str) -> bool:
+    return topic.startswith(ROOM_PREFIXES)

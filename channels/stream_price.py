@@ -10,12 +10,14 @@ is paid is what both have signed for this task, also after its end; it never goe
 import msgspec
 
 from channels.agents import Agent, PricingModel
+from channels.changes import Save
 from channels.errors import Conflict, Invalid, TooLarge, not_found
 from channels.fields import invalid_payload
-from channels.handlers import Broadcast, Limits, Save
+from channels.limits import Limits
 from channels.payment_rules import require_mode, require_open, require_tradable, require_unfrozen
 from channels.payment_state import Mode, PaymentChannel, SignedTransfer
 from channels.task_state import StreamPrice, StreamState, Task, units_of
+from channels.told import Broadcast
 
 
 def require_form(price: StreamPrice, limits: Limits) -> None:

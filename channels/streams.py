@@ -19,9 +19,11 @@ from typing import Any, Final, Protocol, Self
 
 import msgspec
 
+from channels.changes import StoreChunk
 from channels.chunks import Chunk, data_of
 from channels.errors import Conflict, Invalid, TooLarge
-from channels.handlers import Broadcast, Context, Decision, Limits, StoreChunk
+from channels.handlers import Context, Decision
+from channels.limits import Limits
 from channels.stream_price import require_paid
 from channels.task_state import (
     Direction,
@@ -36,6 +38,7 @@ from channels.task_state import (
     told,
     without_documents,
 )
+from channels.told import Broadcast
 from crypto import ChecksumMismatch, SizeMismatch, StreamChecksum, next_digest
 
 CHECKSUM_PREFIX: Final = "sha256:"

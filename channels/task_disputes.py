@@ -21,9 +21,10 @@ from typing import Final, Literal
 
 import msgspec
 
+from channels.changes import Change, Outcome, Timer
 from channels.errors import Conflict, Expired, not_found
 from channels.fields import invalid_payload, parse_text
-from channels.handlers import Broadcast, Change, Context, Decision, Outcome, Timer
+from channels.handlers import Context, Decision
 from channels.ledger import BASIS_POINTS, fee_of, split
 from channels.negotiation import require_text
 from channels.task_ends import Moved, duplicate, kept, refunded, released
@@ -40,6 +41,7 @@ from channels.task_state import (
     require_role,
     snapshot,
 )
+from channels.told import Broadcast
 
 Winner = Literal["client", "provider", "split"]
 

@@ -17,9 +17,10 @@ from typing import Any, Final
 
 import msgspec
 
+from channels.changes import Change, DropStreams, Outcome, Timer
 from channels.documents import is_same_document, require_document
 from channels.errors import Conflict, Invalid
-from channels.handlers import Broadcast, Change, Context, Decision, DropStreams, Empty, Outcome, Timer
+from channels.handlers import Context, Decision, Empty
 from channels.ledger import refund, release
 from channels.negotiation import require_text
 from channels.task_state import (
@@ -39,6 +40,7 @@ from channels.task_state import (
     snapshot,
     started,
 )
+from channels.told import Broadcast
 
 ERROR_TYPE: Final = re.compile(r"[a-z0-9_]{1,64}")
 TOLD_AT_END: Final = {

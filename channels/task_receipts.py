@@ -7,7 +7,7 @@ what was delivered (crypto/SIGNING.md, "Receipts").
 from typing import Any
 
 from channels.errors import Conflict
-from channels.handlers import Market
+from channels.limits import Market
 from channels.task_state import Escrow, Settlement, StreamState, Task, TaskDispute
 from crypto import BadDocument, canonical_digest
 

@@ -14,7 +14,9 @@ from typing import Any, Final, Literal
 import msgspec
 
 from channels.errors import Conflict, Expired, Forbidden, not_found
-from channels.handlers import Audience, Broadcast, Context, Market
+from channels.handlers import Context
+from channels.limits import Market
+from channels.told import Audience, Broadcast
 from crypto import NO_CHUNKS
 
 DEADLINE: Final = "task_deadline"
@@ -182,6 +184,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
         dispute: The one that there is or was: there is one at most.
         settlement: How it has ended.
         checkpoint_seq: Of the provider's newest checkpoint; None before the first.
+        private_channel_id: The private channel of the two, where one was asked for. It ends with the task.
         kept_until: When the chunks and the checkpoint are deleted; None while the task has not ended.
         result: Any JSON, given with `complete`.
         reason: Given with `cancel`.
@@ -212,6 +215,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     dispute: TaskDispute | None = None
     settlement: Settlement | None = None
     checkpoint_seq: int | None = None
+    private_channel_id: str | None = None
     kept_until: datetime | None = None
     result: Any = None
     error: TaskError | None = None
@@ -231,6 +235,11 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     def is_final(self) -> bool:
         """Whether it has ended; the price of a completed one may be held still."""
         return self.status in FINAL
+
+    @property
+    def ends_channel(self) -> bool:
+        """Whether the private channel of the two is over with it."""
+        return self.is_final
 
     @property
     def is_delivered(self) -> bool:

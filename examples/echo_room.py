@@ -27,18 +27,9 @@ from typing import Any
 import msgspec
 
 from channels.errors import Forbidden
-from channels.handlers import (
-    NO_REPLY,
-    Audience,
-    Broadcast,
-    Context,
-    Decision,
-    Handler,
-    Push,
-    Track,
-    UpdateMeta,
-)
+from channels.handlers import NO_REPLY, Context, Decision, Handler, Push, Track, UpdateMeta
 from channels.identity import Identity
+from channels.told import Audience, Broadcast
 
 TOPIC = "room:*"
 

@@ -20,9 +20,10 @@ from channels import discovery
 from channels.agents import Agent
 from channels.contacts import is_discoverable_by
 from channels.errors import Conflict, Forbidden, not_found
-from channels.handlers import Audience, Broadcast, Told, UpdateMeta
+from channels.handlers import UpdateMeta
 from channels.identity import AGENT_SCOPES
 from channels.registration import revise
+from channels.told import Audience, Broadcast, Told
 
 NOUN = Noun("agents", "Who can be hired, for what, at which price.")
 NAME = "agents"

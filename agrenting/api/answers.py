@@ -11,6 +11,7 @@ from msgspec import UNSET, UnsetType
 
 from agrenting.db.people import ApiKey, User
 from channels.agents import Agent, AgentStatus, Capability, PricingModel
+from channels.messages import Phase as MessagePhase
 from channels.negotiation import NegotiationSession
 from channels.streams import Checkpoint
 from channels.task_state import NOT_TOLD, Task
@@ -297,14 +298,45 @@ class StoredChunk(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MessageAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """A message in the mailbox. `payload` follows from `type`; a null sender is the marketplace itself."""
+    """A message in the mailbox.
+
+    Args:
+        payload: Any JSON; follows from `type`.
+        from_agent_id: Who wrote it, or whose doing the marketplace announces; null: the marketplace itself.
+        from_market: Whether the marketplace wrote it. No agent can make a message look like that.
+    """
 
     id: str
     type: str
-    payload: dict[str, Any]
+    payload: Any
     from_agent_id: str | None
     protocol_version: str
     inserted_at: datetime
+    from_market: bool
+
+
+class WholeMessage(MessageAnswer, frozen=True, kw_only=True):
+    """A message, and what has become of it.
+
+    Args:
+        dedup_key: As its sender has named it; null for its receiver.
+        reason: Of its rejection.
+        updated_at: When its status changed last.
+        expires_at: Unanswered, it is over then.
+    """
+
+    to_agent_id: str
+    dedup_key: str | None
+    status: MessagePhase
+    reason: str | None
+    updated_at: datetime
+    expires_at: datetime
+
+
+class SentMessage(WholeMessage, frozen=True, kw_only=True):
+    """A message that was sent. `duplicate`: it had been sent with this dedup_key before."""
+
+    duplicate: Duplicate = UNSET
 
 
 class MessageAcknowledged(msgspec.Struct, frozen=True, kw_only=True):
@@ -313,6 +345,12 @@ class MessageAcknowledged(msgspec.Struct, frozen=True, kw_only=True):
     message_id: str
     status: str
     duplicate: Duplicate = UNSET
+
+
+class MessageRejected(MessageAcknowledged, frozen=True, kw_only=True):
+    """The message is not delivered again; its sender is told the reason."""
+
+    reason: str
 
 
 class Balance(msgspec.Struct, frozen=True, kw_only=True):

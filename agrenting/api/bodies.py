@@ -70,6 +70,7 @@ class TaskBody(msgspec.Struct, frozen=True, kw_only=True):
             output is paid as it streams.
         channel_id: The payment channel of the two that the output is paid over as it streams.
         stream_price: What each unit of the output costs then.
+        private_channel: The two get a private channel of their own until the task ends.
     """
 
     provider_agent_id: str
@@ -81,6 +82,7 @@ class TaskBody(msgspec.Struct, frozen=True, kw_only=True):
     hold_seconds: int | None = None
     channel_id: str | None = None
     stream_price: StreamPriceBody | None = None
+    private_channel: bool = False
 
     def request(self, exponent: int) -> OpenTask:
         """As the wire takes it."""
@@ -97,6 +99,7 @@ class TaskBody(msgspec.Struct, frozen=True, kw_only=True):
             hold_seconds=self.hold_seconds,
             channel_id=self.channel_id,
             stream_price=None if self.stream_price is None else self.stream_price.price(exponent),
+            private_channel=self.private_channel,
         )
 
 

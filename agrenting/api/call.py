@@ -4,9 +4,10 @@ A handler asks (`read`, `ask`) or changes (`change`, `decide`). What it changes,
 one transaction; what is told and closed follows once that is durable.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
 
@@ -15,8 +16,10 @@ from agrenting.api.idempotency import KeyedRequest, Replay
 from agrenting.api.operation import Operation
 from agrenting.db.transaction import ReaderTx, WriterTx
 from agrenting.deciding import Command
-from channels.handlers import Handler, Market, Told, UpdateMeta
+from channels.handlers import Handler, UpdateMeta
 from channels.identity import Identity
+from channels.limits import Market
+from channels.told import Told
 
 if TYPE_CHECKING:
     from agrenting.server import Server
@@ -50,6 +53,16 @@ class Raw(msgspec.Struct, frozen=True):
     headers: dict[str, str] = {}
 
 
+class Nothing(Enum):
+    """The type of `NOTHING`."""
+
+    NOTHING = "nothing"
+
+
+NOTHING: Final = Nothing.NOTHING
+"""The answer where there is nothing to answer: 204, with an empty body."""
+
+
 class Streamed(msgspec.Struct, frozen=True):
     """An answer that is no JSON data, and sent piece by piece, however long it is."""
 
@@ -65,7 +78,7 @@ class Call:
         server: Engine, hub, settings.
         operation: What was declared of this address.
         caller: Who asks; None where anybody may.
-        id_: The id or the handle in the path; empty where there is none.
+        parts: What stands in the path in place of its braces, by name.
         accept: The media types that are asked for, lower case.
         keyed: The idempotency key, if one came.
     """
@@ -76,16 +89,25 @@ class Call:
         operation: Operation,
         *,
         caller: Identity | None,
-        id_: str,
+        parts: Mapping[str, str],
         accept: str,
         keyed: KeyedRequest | None,
     ) -> None:
         self.server = server
         self.operation = operation
-        self.id = id_
+        self._parts = parts
         self._caller = caller
         self._accept = accept
         self._keyed = keyed
+
+    @property
+    def id(self) -> str:
+        """The id or the handle in the path: what stands in its first braces."""
+        return self.part(self.operation.parameters[0])
+
+    def part(self, name: str) -> str:
+        """What stands in the path in place of `{name}`."""
+        return self._parts[name]
 
     @property
     def caller(self) -> Identity:

@@ -7,8 +7,9 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from agrenting.db.contact_lists import BlockRow, ContactRow, RequestRow
-from channels.contact_book import Entity, EntityType, Origin, RequestPhase, Standing
+from channels.contact_book import Entity, Origin, RequestPhase, Standing
 from channels.contacts import Scope
+from channels.identity import EntityType
 from channels.revocation import shown
 
 

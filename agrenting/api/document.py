@@ -7,17 +7,18 @@ Source: OpenAPI 3.1.1.
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, Final, get_args
+from typing import Any, Final, get_args, get_origin
 
 import msgspec
 
 from agrenting import __version__
+from agrenting.api.chat_answers import ChatPageMetadata, ChatPageQuery
 from agrenting.api.contact_answers import RequestsMetadata
 from agrenting.api.contacts import RequestsQuery
 from agrenting.api.entity_answers import OwnAgentsMetadata
 from agrenting.api.errors import JSON
 from agrenting.api.offsets import OffsetMetadata, OffsetQuery
-from agrenting.api.operation import OK, PARAMETERS, Callers, Noun, Operation
+from agrenting.api.operation import NO_CONTENT, OK, PARAMETERS, Callers, Noun, Operation
 from agrenting.api.own_agents import OwnAgentsQuery
 from agrenting.api.paging import PageMetadata, PageQuery
 from agrenting.api.schemas import Error, Schemas
@@ -26,6 +27,11 @@ OPENAPI: Final = "3.1.1"
 IN_PATH: Final = {
     name: {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
     for name in PARAMETERS
+}
+NOTHING: Final = {
+    "description": "There is nothing to answer.",
+    "headers": {"X-Request-Id": {"schema": {"type": "string"}}},
+    "content": {},
 }
 IDEMPOTENCY_KEY: Final = {
     "name": "Idempotency-Key",
@@ -71,6 +77,7 @@ METADATA: Final[Mapping[type[msgspec.Struct], type[msgspec.Struct]]] = {
     RequestsQuery: RequestsMetadata,
     OwnAgentsQuery: OwnAgentsMetadata,
     OffsetQuery: OffsetMetadata,
+    ChatPageQuery: ChatPageMetadata,
     PageQuery: PageMetadata,
 }
 """How a page is asked for → what stands beside it; the first that fits."""
@@ -126,7 +133,7 @@ def _describe(operation: Operation, schemas: Schemas) -> dict[str, Any]:
         "security": [] if operation.callers is Callers.ANYBODY else [{name: []} for name in WAYS_IN],
         "parameters": _parameters(operation, schemas),
         "responses": {
-            str(operation.status): _good(operation, schemas),
+            **_good_ones(operation, schemas),
             **{str(status): _bad(status, codes, schemas) for status, codes in sorted(errors_of(operation).items())},
         },
     }
@@ -138,8 +145,7 @@ def _describe(operation: Operation, schemas: Schemas) -> dict[str, Any]:
 
 def _parameters(operation: Operation, schemas: Schemas) -> list[dict[str, Any]]:
     parameters: list[dict[str, Any]] = []
-    if operation.parameter is not None:
-        parameters.append(IN_PATH[operation.parameter])
+    parameters += [IN_PATH[name] for name in operation.parameters]
     if operation.query is not None:
         schema = schemas.of_query(operation.query)
         for name, field in schema["properties"].items():
@@ -164,13 +170,19 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
     return {**rest, **forms[0]} if len(forms) == 1 else {**rest, "anyOf": forms}
 
 
+def _good_ones(operation: Operation, schemas: Schemas) -> dict[str, Any]:
+    """The good answers, by their status."""
+    good = {str(operation.status): _good(operation, schemas)} if operation.status != NO_CONTENT else {}
+    return good | ({str(NO_CONTENT): NOTHING} if operation.may_be_empty or not good else {})
+
+
 def _good(operation: Operation, schemas: Schemas) -> dict[str, Any]:
     content: dict[str, Any] = {}
     refs = [schemas.ref(type_) for type_ in answers_of(operation)]
     if refs:
         one = refs[0] if len(refs) == 1 else {"anyOf": refs}
         properties: dict[str, Any] = {"data": one}
-        if operation.is_page:
+        if operation.is_page or get_origin(operation.answer) is list:
             properties["data"] = {"type": "array", "items": one}
         metadata = metadata_of(operation)
         if metadata is not None:

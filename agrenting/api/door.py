@@ -16,11 +16,11 @@ from litestar.response import Stream
 from litestar.utils import normalize_path
 
 from agrenting.api import credentials
-from agrenting.api.call import Call, Raw, Streamed
+from agrenting.api.call import NOTHING, Call, Raw, Streamed
 from agrenting.api.credentials import Headers, read_headers
 from agrenting.api.errors import JSON, Malformed, UnsupportedMediaType
 from agrenting.api.idempotency import HEADERS, InFlight, KeyedRequest, Replay, fingerprint_of, parse_key
-from agrenting.api.operation import Callers, Operation, as_pattern, as_route
+from agrenting.api.operation import NO_CONTENT, OK, Callers, Operation, as_pattern, as_route
 from agrenting.api.paging import Page
 from channels.errors import Forbidden, Invalid
 from channels.handlers import RATES_IN_BYTES, bytes_cost, event_class
@@ -57,7 +57,7 @@ class Door:
         route = HTTPRouteHandler(
             as_route(operation.full_path),
             http_method=operation.method,  # type: ignore[arg-type] # The five that Noun declares.
-            status_code=operation.status,
+            status_code=OK,  # Each response has its own; the framework takes this one for the type of the body.
             name=f"{operation.method} {operation.full_path}",
             include_in_schema=False,
         )
@@ -80,7 +80,7 @@ class Door:
             self._server,
             operation,
             caller=caller,
-            id_="" if operation.parameter is None else str(request.path_params[operation.parameter]).removeprefix("/"),
+            parts={name: str(request.path_params[name]).removeprefix("/") for name in operation.parameters},
             accept=",".join(headers.get("accept", [])).lower(),
             keyed=keyed,
         )
@@ -248,5 +248,7 @@ def as_response(answer: Any, operation: Operation) -> Response[Any]:
         return Stream(answer.pieces, media_type=answer.media_type, headers=answer.headers)
     if isinstance(answer, Replay):
         return Response(answer.body, media_type=JSON, status_code=answer.status, headers={REPLAYED: "true"})
+    if answer is NOTHING:
+        return Response(b"", status_code=NO_CONTENT)
     body = {"data": answer.items, "metadata": answer.metadata} if isinstance(answer, Page) else {"data": answer}
     return Response(msgspec.json.encode(body), media_type=JSON, status_code=operation.status)

@@ -10,8 +10,9 @@ from agrenting.api.offsets import OffsetMetadata
 from agrenting.db import directory, peers
 from agrenting.db.people import User
 from channels.agents import Agent, AgentStatus
-from channels.contact_book import Entity, EntityType
+from channels.contact_book import Entity
 from channels.contacts import Party, needs_contact
+from channels.identity import EntityType
 
 if TYPE_CHECKING:
     from agrenting.hub import Hub

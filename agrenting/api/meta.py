@@ -8,7 +8,7 @@ from agrenting import __version__
 from agrenting.api.call import Call
 from agrenting.api.operation import Callers, Noun
 from agrenting.sockets import AGENT_PATHS, USER_PATHS
-from channels.handlers import Limits
+from channels.limits import Limits
 from crypto import did_from_public_key, format_public_key
 
 NOUN = Noun("meta", "What is fixed for this marketplace.")

@@ -15,10 +15,11 @@ from agrenting.membership import forget
 from channels.agents import Agent
 from channels.ending import BANNED, ban_task, cancel_negotiation
 from channels.errors import not_found
-from channels.handlers import Context, Decision, Told
+from channels.handlers import Context, Decision
 from channels.payment_moves import revoked
 from channels.payment_state import Cause
 from channels.registration import ban, reinstate, suspend
+from channels.told import Told
 
 NOUN = Noun("moderation", "For operators: who may trade.")
 ERRORS = {404: "not_found", 409: "terminal_state invalid_transition"}

@@ -44,7 +44,7 @@ class NegotiationsQuery(PageQuery, frozen=True, kw_only=True):
         403: "contact_required contact_scope_exceeded",
         404: "not_found",
         409: "blocked_by_you public_key_required agent_unavailable capability_not_offered pricing_model_fixed"
-        " free_agent too_many_open",
+        " free_agent too_many_open mailbox_full",
         422: "same_agent invalid_terms",
     },
 )

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from litestar import Litestar, Request, Response
+from litestar.exceptions import HTTPException
 from litestar.types import ASGIApp
 
+from agrenting.api.absent import absent
 from agrenting.api.errors import CRASHED, JSON, UNAVAILABLE, as_refusal, error_body, headers_of, status_of
 from agrenting.ids import new_id
 from channels.errors import Refusal
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
+INVITATION: Final = re.compile(r"(/invitations/).*", re.DOTALL)
 METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 """Methods that are counted by their name; the others are one, so that nobody can make the counters grow."""
 
@@ -65,7 +68,7 @@ class Observed:
                 message["headers"] = [*message.get("headers", ()), *headers_around(message, request_id)]
             await send(message)
 
-        method, path = scope["method"], scope["path"]
+        method, path = scope["method"], masked(scope["path"])
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await self._app(scope, receive, observe)
@@ -79,6 +82,11 @@ class Observed:
                     ms=round((time.perf_counter() - started) * 1_000, 2),
                     caller=state.get("caller"),
                 )
+
+
+def masked(path: str) -> str:
+    """A path as it is logged: an invitation to a private channel may be named by its token there."""
+    return INVITATION.sub(r"\1…", path)
 
 
 def request_id_of(scope: Any) -> str:
@@ -117,13 +125,18 @@ def refuse_with(
     def refuse(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
         request_id = request.scope["state"].get("request_id")
         body_bytes_max = server.settings.body_bytes_max
-        refusal = as_refusal(error, allow=allowed(request.scope["path"]), body_bytes_max=body_bytes_max)
+        path = request.scope["path"]
+        refusal = as_refusal(error, allow=allowed(path), body_bytes_max=body_bytes_max)
+        if isinstance(error, HTTPException):
+            refusal = absent(path) or refusal
         if refusal is None:
-            log.error("request_crashed", method=request.method, path=request.scope["path"], exc_info=error)
+            log.error("request_crashed", method=request.method, path=masked(request.scope["path"]), exc_info=error)
             crashed = Refusal("internal_error", "This is a bug of the server; its log has the request_id.")
             return Response(error_body(crashed, request_id, status=CRASHED), media_type=JSON, status_code=CRASHED)
         if status_of(refusal) == UNAVAILABLE:
-            log.warning("request_unavailable", method=request.method, path=request.scope["path"], exc_info=error)
+            log.warning(
+                "request_unavailable", method=request.method, path=masked(request.scope["path"]), exc_info=error
+            )
         return Response(
             error_body(refusal, request_id),
             media_type=JSON,

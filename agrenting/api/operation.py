@@ -16,8 +16,11 @@ Run = Callable[..., Awaitable[Any]]
 F = TypeVar("F", bound=Run)
 
 ROOT: Final = "/api/v1"
-OK, CREATED = 200, 201
-PARAMETERS: Final = {"id": ("{id:str}", "[^/]+"), "handle": ("{handle:path}", ".+")}
+OK, CREATED, NO_CONTENT = 200, 201, 204
+PARAMETERS: Final = {
+    "handle": ("{handle:path}", ".+"),
+    **{name: (f"{{{name}:str}}", "[^/]+") for name in ("id", "participant", "message", "invitation")},
+}
 """What may stand in braces in a path: as it is routed to, and as it is matched. A handle may have a slash."""
 
 
@@ -39,13 +42,15 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         run: Takes the call, and as `body` and `query` what its own annotations name; answers the data.
         noun: The heading that it stands under in the document.
         method: GET, POST, PUT, PATCH or DELETE.
-        path: Below the root, with `{id}` for an id, or `{handle}` at its end for a handle.
+        path: Below the root, with `{id}` for an id, or `{handle}` at its end for a handle; behind an id, what is part
+            of that in braces of its own.
         callers: Who may call.
         scopes: What the caller's key must have.
         body: The type of the body; None for none.
         query: The type of the query; None for none.
         answer: The type of the data, or of an item on a page; a union where it depends; None where it is no JSON.
         status: Of a good answer.
+        may_be_empty: It may answer 204, with nothing.
         errors: Status → reasons, beside those that follow from all the rest.
         secrets: Fields of the answer that are shown once, and null in a replay; `a.b` is field b of what a holds.
         takes_key: Whether it takes an idempotency key.
@@ -65,6 +70,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     query: Any = None
     answer: Any = None
     status: int = OK
+    may_be_empty: bool = False
     errors: Mapping[int, str] = {}
     secrets: tuple[str, ...] = ()
     takes_key: bool = False
@@ -79,9 +85,9 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
         return ROOT + self.path if self.is_rooted else self.path
 
     @property
-    def parameter(self) -> str | None:
-        """What stands in braces in the path; None where nothing does."""
-        return next((name for name in PARAMETERS if f"{{{name}}}" in self.path), None)
+    def parameters(self) -> tuple[str, ...]:
+        """What stands in braces in the path, in order."""
+        return tuple(re.findall(r"{(\w+)}", self.path))
 
     @property
     def name(self) -> str:
@@ -127,6 +133,7 @@ class Declared(TypedDict, total=False):
     callers: Callers
     scopes: tuple[str, ...]
     status: int
+    may_be_empty: bool
     errors: Mapping[int, str]
     secrets: tuple[str, ...]
     needs_key: bool

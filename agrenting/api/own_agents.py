@@ -30,8 +30,8 @@ from agrenting.db.transaction import WriterTx
 from agrenting.membership import AGENTS_MAX
 from channels.agents import Agent
 from channels.errors import Conflict, Invalid
-from channels.handlers import Told
 from channels.identity import AGENT_SCOPES
+from channels.told import Told
 from crypto import digest
 
 NOUN = Noun("own agents", "The caller's own agents, as Band's clients register, list and delete them.")

@@ -90,7 +90,7 @@ class HistoryQuery(msgspec.Struct, frozen=True, kw_only=True):
         403: "contact_required contact_scope_exceeded",
         404: "not_found",
         409: "blocked_by_you public_key_required agent_unavailable too_many_open spend_cap_exceeded"
-        " insufficient_balance",
+        " insufficient_balance mailbox_full",
         422: "same_agent amount_out_of_range invalid_amount window_out_of_range",
     },
 )
@@ -127,7 +127,7 @@ async def read_channel(call: Call) -> object:
     errors={
         **PENDING_ERRORS,
         409: "terminal_state channel_not_pending state_lost contact_revoked agent_unavailable spend_cap_exceeded"
-        " insufficient_balance",
+        " insufficient_balance mailbox_full",
         422: "amount_out_of_range invalid_amount",
     },
 )
@@ -141,7 +141,7 @@ async def accept_channel(call: Call, body: AcceptanceBody) -> object:
     answer=ChannelAnswer,
     callers=Callers.AGENT,
     scopes=SCOPES,
-    errors=PENDING_ERRORS,
+    errors={**PENDING_ERRORS, 409: f"{PENDING_ERRORS[409]} mailbox_full"},
 )
 async def decline_channel(call: Call, body: DeclineChannel) -> object:
     """Decline a channel; counterparty only. The opener has its deposit back."""

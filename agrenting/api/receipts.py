@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from channels.handlers import Market
+from channels.limits import Market
 from channels.negotiation import NegotiationSession, agreement_document
 from channels.payment_state import PaymentChannel, receipt_document
 from channels.task_receipts import receipt_document as task_document

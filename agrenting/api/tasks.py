@@ -97,7 +97,7 @@ class ChunksQuery(msgspec.Struct, frozen=True, kw_only=True):
         404: "not_found",
         409: "agreement_used blocked_by_you agent_unavailable capability_not_offered agreement_mismatch"
         " negotiation_required price_below_base state_lost terminal_state channel_not_open wrong_mode contact_revoked"
-        " too_many_open spend_cap_exceeded insufficient_balance",
+        " too_many_open spend_cap_exceeded insufficient_balance mailbox_full",
         410: "agreement_expired",
         422: "hold_out_of_range deadline_out_of_range same_agent amount_out_of_range invalid_amount",
     },

@@ -1,18 +1,18 @@
 """Decisions into rows: the one place where what a handler decided is carried out, inside its transaction."""
 
+from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from agrenting.clock import day_of, to_ms
-from agrenting.db import agents, channel_steps, ledger, messages, states, streams
+from agrenting.db import agents, channel_steps, ledger, messages, private, room_messages, states, streams
 from agrenting.db.transaction import WriterTx
 from channels.agents import Agent
-from channels.handlers import (
-    Broadcast,
-    Context,
-    Decision,
+from channels.changes import (
+    DropContexts,
+    DropMessages,
     DropStreams,
     Insert,
     Mail,
@@ -20,15 +20,21 @@ from channels.handlers import (
     NoteStep,
     Outcome,
     Save,
-    Saved,
     Spend,
     StoreCheckpoint,
     StoreChunk,
+    StoreContext,
+    StoreRoomMessage,
     Timer,
-    Told,
 )
+from channels.handlers import Context, Decision
 from channels.ledger import Entry
+from channels.private_ends import ended
 from channels.task_state import RETENTION, without_documents
+from channels.told import Broadcast, Saved, Told
+
+DEALS: Final = frozenset({"negotiation", "task"})
+"""The stores of what may have a private channel of its own."""
 
 
 def carry_out(tx: WriterTx, decision: Decision, context: Context, *, store: str, state_id: str) -> tuple[Told, ...]:
@@ -49,7 +55,7 @@ def carry_out(tx: WriterTx, decision: Decision, context: Context, *, store: str,
         assert store, "a handler that decides a state names its loader"
         states.save(tx, store, state_id, decision.state)
     told = carry_out_changes(tx, decision, context)
-    return (*decision.broadcasts, *told, *_saved(store, decision.state))
+    return (*decision.broadcasts, *told, *_saved(tx, store, decision.state, context))
 
 
 def carry_out_changes(tx: WriterTx, decision: Decision, context: Context) -> tuple[Told, ...]:
@@ -64,53 +70,43 @@ def carry_out_changes(tx: WriterTx, decision: Decision, context: Context) -> tup
         if mail is not None:
             told.append(mail)
         if isinstance(change, Save):
-            told += _saved(change.store, change.state)
+            told += _saved(tx, change.store, change.state, context)
     return tuple(told)
 
 
-def _saved(store: str, state: Any) -> tuple[Saved, ...]:
-    """What goes ahead of the writer has to know of a changed state: that of tasks alone is looked at."""
-    return (Saved(state.topic, without_documents(state)),) if store == "task" and state is not None else ()
+def _saved(tx: WriterTx, store: str, state: Any, context: Context) -> tuple[Told, ...]:
+    """What follows from a saved state: the end of a deal's private channel; and what goes ahead of the writer knows it.
+
+    Why the channel ends here: a deal has many ways to end, and none of them may leave it.
+    """
+    if state is None or store not in DEALS:
+        return ()
+    told = (Saved(state.topic, without_documents(state)),) if store == "task" else ()
+    if state.private_channel_id is None or not state.ends_channel:
+        return told
+    channel = states.load(tx, "private", state.private_channel_id)
+    return told if channel is None else (*told, *carry_out(tx, ended(channel, context), context, store="", state_id=""))
 
 
 def _carry_out(tx: WriterTx, change: Any, context: Context) -> Broadcast | None:
-    now = context.now
-    match change:
-        case Entry():
-            ledger.post(tx, change, now=now)
-        case Timer():
-            set_timer(tx, change)
-        case Mail():
-            return messages.deliver(tx, change, now=now)
-        case Spend():
-            ledger.count_spending(tx, key_id=context.sender.key_id, amount=change.amount, now=now)
-        case Insert():
-            states.insert(tx, change.store, change.id, change.state)
-        case Save():
-            states.save(tx, change.store, change.id, change.state)
-        case StoreChunk() | StoreCheckpoint() | DropStreams() | NoteStep():
-            _record(tx, change, now=now)
-        case NotePresence():
-            agents.set_presence(tx, change.agent_id, change.presence)
-        case Outcome():
-            count_outcome(tx, change, now=now)
-        case _:
-            raise AssertionError(f"an unknown change: {change!r}")
+    if isinstance(change, Mail):
+        return messages.deliver(tx, change, context)
+    CARRIED[type(change)](tx, change, context)
     return None
 
 
-def _record(tx: WriterTx, change: StoreChunk | StoreCheckpoint | DropStreams | NoteStep, *, now: datetime) -> None:
-    """What stands beside a state: streams, and the histories of payment channels."""
-    match change:
-        case StoreChunk():
-            streams.append(tx, change)
-        case StoreCheckpoint():
-            streams.keep_checkpoint(tx, change)
-        case DropStreams():
-            if not streams.drop(tx, change.task_id):
-                set_timer(tx, Timer(RETENTION, f"task:{change.task_id}", now))  # The rest goes at once, too.
-        case NoteStep():
-            channel_steps.append(tx, change.channel_id, change.step)
+def _drop_streams(tx: WriterTx, change: DropStreams, context: Context) -> None:
+    if not streams.drop(tx, change.task_id):
+        set_timer(tx, Timer(RETENTION, f"task:{change.task_id}", context.now))  # The rest goes at once, too.
+
+
+def _spend(tx: WriterTx, change: Spend, context: Context) -> None:
+    ledger.count_spending(tx, key_id=context.sender.key_id, amount=change.amount, now=context.now)
+
+
+def _store_context(tx: WriterTx, change: StoreContext, context: Context) -> None:
+    types_max = context.market.limits.private_context_types_max
+    private.store_context(tx, change.channel_id, change.context, types_max=types_max)
 
 
 def set_timer(tx: WriterTx, timer: Timer) -> None:
@@ -171,3 +167,23 @@ def _counted(tx: WriterTx, outcome: Outcome, *, now: datetime) -> tuple[int, int
         is_completed=is_completed,
     )
     return counted * is_completed, counted * (not is_completed)
+
+
+CARRIED: Final[Mapping[type, Callable[[WriterTx, Any, Context], object]]] = {
+    Entry: lambda tx, change, context: ledger.post(tx, change, now=context.now),
+    Timer: lambda tx, change, _context: set_timer(tx, change),
+    Spend: _spend,
+    Insert: lambda tx, change, _context: states.insert(tx, change.store, change.id, change.state),
+    Save: lambda tx, change, _context: states.save(tx, change.store, change.id, change.state),
+    StoreChunk: lambda tx, change, _context: streams.append(tx, change),
+    StoreCheckpoint: lambda tx, change, _context: streams.keep_checkpoint(tx, change),
+    DropStreams: _drop_streams,
+    NoteStep: lambda tx, change, _context: channel_steps.append(tx, change.channel_id, change.step),
+    NotePresence: lambda tx, change, _context: agents.set_presence(tx, change.agent_id, change.presence),
+    DropMessages: lambda tx, change, _context: messages.drop(tx, change),
+    StoreRoomMessage: lambda tx, change, _context: room_messages.store(tx, change.message),
+    StoreContext: _store_context,
+    DropContexts: lambda tx, change, _context: private.drop_contexts(tx, change.channel_id),
+    Outcome: lambda tx, change, context: count_outcome(tx, change, now=context.now),
+}
+"""How each kind of change is carried out; but for mail, of which something is told."""

@@ -4,12 +4,13 @@ SQLite in WAL mode with `synchronous=FULL`: a commit that was acknowledged survi
 one thread (commit.py); reading through SQLAlchemy and aiosqlite, beside it, on snapshots.
 """
 
+import asyncio
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, event
+from sqlalchemy import URL, Connection, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from agrenting.db.commit import BatchObserver, GroupCommit
@@ -43,18 +44,32 @@ class Database:
         self._writer = open_writer(path, busy_timeout_s=busy_timeout_s)
         self.commits = GroupCommit(self._writer, batch_max=batch_max, observe=observe)
         self._readers = _open_readers(path)
+        self._reading: set[asyncio.Task[Any]] = set()
         self._seen_version = self._foreign_version()
 
     async def read(self, question: Callable[[ReaderTx], T]) -> T:
-        """Answer a question on one snapshot, beside the writer."""
+        """Answer a question on one snapshot, beside the writer.
 
+        Who is cancelled waits no longer; the reading itself goes on to its end, so that its connection can be used
+        again, or closed.
+        """
+        reading = asyncio.create_task(self._read(question))
+        self._reading.add(reading)
+        reading.add_done_callback(self._has_read)
+        return await asyncio.shield(reading)
+
+    def _has_read(self, reading: "asyncio.Task[Any]") -> None:
+        self._reading.discard(reading)
+        if not reading.cancelled():
+            reading.exception()  # Whoever asked has it, or wants to know no more.
+
+    async def _read(self, question: Callable[[ReaderTx], T]) -> T:
         def answer(connection: Connection) -> T:
             connection.exec_driver_sql("BEGIN")
             try:
                 return question(ReaderTx(connection))
             finally:
-                if not connection.invalidated:  # It is once the reading task was cancelled: there is nothing to end.
-                    connection.exec_driver_sql("ROLLBACK")
+                connection.exec_driver_sql("ROLLBACK")
 
         async with self._readers.connect() as connection:
             return await connection.run_sync(answer)
@@ -76,6 +91,8 @@ class Database:
     async def close(self) -> None:
         """Finish what is under way and close every connection."""
         await self.commits.close()
+        while self._reading:
+            await asyncio.wait(tuple(self._reading))
         await self._readers.dispose()
         self._writer.close()
 
@@ -101,7 +118,10 @@ def open_writer(path: Path, *, busy_timeout_s: float) -> sqlite3.Connection:
 
 def _open_readers(path: Path) -> AsyncEngine:
     readers = create_async_engine(
-        f"sqlite+aiosqlite:///{path}", pool_size=READERS, max_overflow=0, isolation_level="AUTOCOMMIT"
+        URL.create("sqlite+aiosqlite", database=str(path)),
+        pool_size=READERS,
+        max_overflow=0,
+        isolation_level="AUTOCOMMIT",
     )
 
     def prepare(connection: sqlite3.Connection, _record: object) -> None:

@@ -1,4 +1,4 @@
-"""Pages of what agents have: negotiations, tasks and payment channels, newest first; waiting messages, oldest first.
+"""Pages of what agents have: negotiations, tasks and payment channels, newest first.
 
 Each page begins at a key of an index, so page 1,000 costs what page 1 costs.
 """
@@ -62,18 +62,6 @@ def of_agent(
         limit=limit,
     )
     return [states.decode(store, row) for row in rows]
-
-
-def undelivered(tx: Tx, agent_id: str, *, after: str, limit: int) -> list[Any]:
-    """An agent's unacknowledged messages, oldest first, after id `after`."""
-    rows = tx.all(
-        "SELECT state FROM messages WHERE to_agent_id = :agent_id AND status = 'queued' AND id > :after"
-        " ORDER BY id LIMIT :limit",
-        agent_id=agent_id,
-        after=after,
-        limit=limit,
-    )
-    return [states.decode("message", row) for row in rows]
 
 
 def disputed_tasks(tx: Tx, *, after: str, limit: int) -> list[Any]:

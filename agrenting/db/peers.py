@@ -13,8 +13,8 @@ from agrenting.clock import to_ms
 from agrenting.db import contacts
 from agrenting.db.pages import Part, Slice
 from agrenting.db.transaction import Tx
-from channels.contact_book import Entity, EntityType
-from channels.identity import Identity
+from channels.contact_book import Entity
+from channels.identity import EntityType, Identity
 
 Source = Literal["registry", "contact"]
 
@@ -35,6 +35,7 @@ FROM (
               WHERE s.entity_id = :id AND (s.expires_at IS NULL OR s.expires_at > :now)
 ) p
 WHERE p.id != :id AND (:type IS NULL OR p.type = :type)
+AND (:room IS NULL OR NOT EXISTS (SELECT 1 FROM room_sides r WHERE r.entity_id = p.id AND r.room_id = :room))
 AND NOT EXISTS (
     SELECT 1 FROM blocks b WHERE b.status = 'active' AND (b.expires_at IS NULL OR b.expires_at > :now)
     AND b.blocker_id = p.id AND b.blocked_id = :id
@@ -62,7 +63,15 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
     is_contact: bool
 
 
-def peers_of(tx: Tx, viewer: Identity, part: Slice, *, type_: EntityType | None, now: datetime) -> Part:
+def peers_of(
+    tx: Tx,
+    viewer: Identity,
+    part: Slice,
+    *,
+    type_: EntityType | None,
+    now: datetime,
+    not_in_room: str | None = None,
+) -> Part:
     """The peers of an agent or a user: the house and those for all first, then contacts; never itself.
 
     Args:
@@ -71,6 +80,7 @@ def peers_of(tx: Tx, viewer: Identity, part: Slice, *, type_: EntityType | None,
         part: Which of them.
         type_: Only users, or only agents; None for both.
         now: The server's clock, UTC.
+        not_in_room: A room whose participants are left out; None for none.
     """
     values: dict[str, Any] = {
         "id": viewer.id,
@@ -78,6 +88,7 @@ def peers_of(tx: Tx, viewer: Identity, part: Slice, *, type_: EntityType | None,
         "organisation_id": viewer.organisation_id,
         "own_organisation_id": viewer.agent_organisation_id,
         "type": type_,
+        "room": not_in_room,
         "now": to_ms(now),
     }
     rows = tx.all(

@@ -1,5 +1,6 @@
 """Organisations, users, API keys, sessions and key challenges: who may ask."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -151,6 +152,15 @@ def user_by_id(tx: Tx, id_: str) -> User | None:
     """The user of an id."""
     row = tx.one(f"SELECT {_USER} FROM users WHERE id = :id", id=id_)
     return None if row is None else _user(row)
+
+
+def users_by_id(tx: Tx, ids: Sequence[str]) -> list[User]:
+    """Those users of these ids that there are."""
+    rows = tx.all(
+        f"SELECT {_USER} FROM users WHERE id IN (SELECT value FROM json_each(:ids))",
+        ids=msgspec.json.encode(ids).decode(),
+    )
+    return [_user(row) for row in rows]
 
 
 def user_by_handle(tx: Tx, handle: str) -> User | None:

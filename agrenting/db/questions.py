@@ -6,7 +6,7 @@ A loader is `(tx, topic_id, request, context) → loaded`. It asks the database 
 from collections.abc import Callable
 from typing import Any, Final
 
-from agrenting.db import contacts, messages, payment_channels, search, states, streams
+from agrenting.db import contacts, messages, payment_channels, private, rooms, search, states, streams
 from agrenting.db.parties import SIDES_OF, UNFINISHED
 from agrenting.db.transaction import Tx
 from channels.agents import Agent
@@ -14,7 +14,9 @@ from channels.contacts import Tie
 from channels.discovery import Arrival
 from channels.errors import not_found
 from channels.handlers import Context
+from channels.negotiation import NegotiationSession
 from channels.opening import Opening
+from channels.private_state import PrivateChannel
 from channels.streams import TaskFacts
 from channels.task import TaskOpening
 
@@ -94,20 +96,20 @@ def _task_opening(tx: Tx, topic_id: str, request: Any, context: Context) -> Task
     session = None if session_id is None else states.load(tx, "negotiation", session_id)
     is_of_it = session is not None and context.sender.agent_id in {session.client_agent_id, session.provider_agent_id}
     channel = None if request.channel_id is None else states.load(tx, "payment", request.channel_id)
-    return TaskOpening(opening=opening, agreement=session if is_of_it else None, channel=channel)
+    agreement = session if is_of_it else None
+    return TaskOpening(opening=opening, agreement=agreement, channel=channel, talk=_talk(tx, agreement))
+
+
+def _talk(tx: Tx, agreement: NegotiationSession | None) -> PrivateChannel | None:
+    """The private channel of a negotiation, while it is there."""
+    if agreement is None or agreement.private_channel_id is None:
+        return None
+    talk: PrivateChannel | None = states.load(tx, "private", agreement.private_channel_id)
+    return talk if talk is not None and talk.is_open else None
 
 
 def _task(tx: Tx, topic_id: str, _request: Any, _context: Context) -> TaskFacts:
     return TaskFacts(task=states.load(tx, "task", topic_id), stored=streams.StoredStreams(tx, topic_id))
-
-
-def _mailbox(tx: Tx, topic_id: str, _request: Any, _context: Context) -> Any:
-    return messages.undelivered(tx, topic_id)
-
-
-def _message(tx: Tx, topic_id: str, request: Any, _context: Context) -> Any:
-    message = states.load(tx, "message", request.message_id)
-    return message if message is not None and message.to_agent_id == topic_id else None
 
 
 LOADERS: Final[dict[str, Loader]] = {
@@ -119,8 +121,10 @@ LOADERS: Final[dict[str, Loader]] = {
     "opening": _open_negotiation,
     "task_opening": _task_opening,
     "discovery": search.discover,
-    "mailbox": _mailbox,
-    "message": _message,
+    "mailbox": messages.mailbox,
+    "mail_pushed": messages.pushed,
+    "mail_sending": messages.sending,
+    "message": messages.message,
     "contact_asking": contacts.asking,
     "contact_answering": contacts.answering,
     "contact_removing": contacts.removing,
@@ -130,6 +134,8 @@ LOADERS: Final[dict[str, Loader]] = {
     "block_pair": contacts.block_pair,
     "channel_opening": _open_channel,
     **payment_channels.LOADERS,
+    **private.LOADERS,
+    **rooms.LOADERS,
 }
 
 STATE_OF: Final = {
@@ -139,5 +145,7 @@ STATE_OF: Final = {
     "task_facts": "task",
     "message": "message",
     **dict.fromkeys(payment_channels.LOADERS, "payment"),
+    **dict.fromkeys(private.STATES, "private"),
+    **rooms.STATES,
 }
 """The store that `Decision.state` goes to, by the loader that the handler named."""

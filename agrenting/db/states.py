@@ -1,18 +1,21 @@
 """The states that topics have: loaded by id, saved on condition that nobody changed them meanwhile."""
 
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
 import msgspec
 
 from agrenting.clock import to_ms
-from agrenting.db import agents, sides, streams
+from agrenting.db import agents, private_sides, room_sides, sides, streams
 from agrenting.db.transaction import Loaded, Row, StaleState, Tx, WriterTx
 from channels.agents import Agent
 from channels.contact_book import Block, Contact, ContactRequest
 from channels.messages import StoredMessage
 from channels.negotiation import NegotiationSession
 from channels.payment_state import PaymentChannel
+from channels.private_state import PrivateChannel
+from channels.room_state import Delivery, Room
 from channels.task import Task
 
 
@@ -35,7 +38,17 @@ STORES: Final = {
     ),
     "task": Store("tasks", msgspec.json.Decoder(Task), ("client_agent_id", "provider_agent_id")),
     "payment": Store("payment_channels", msgspec.json.Decoder(PaymentChannel), ("agent_a_id", "agent_b_id")),
-    "message": Store("messages", msgspec.json.Decoder(StoredMessage), ("to_agent_id",), "inserted_at"),
+    "message": Store(
+        "messages",
+        msgspec.json.Decoder(StoredMessage),
+        ("to_agent_id", "from_agent_id", "dedup_key", "expires_at", "from_owner_id"),
+        "inserted_at",
+    ),
+    "room": Store("rooms", msgspec.json.Decoder(Room), ("maker_user_id",), "inserted_at"),
+    "room_delivery": Store(
+        "room_deliveries", msgspec.json.Decoder(Delivery), ("message_id", "room_id", "recipient_id"), "inserted_at"
+    ),
+    "private": Store("private_channels", msgspec.json.Decoder(PrivateChannel), ("owner_agent_id", "party_agent_id")),
     "contact_request": Store(
         "contact_requests",
         msgspec.json.Decoder(ContactRequest),
@@ -45,6 +58,15 @@ STORES: Final = {
     "contact": Store("contacts", msgspec.json.Decoder(Contact), ("requester_id", "recipient_id"), "inserted_at"),
     "block": Store("blocks", msgspec.json.Decoder(Block), ("blocker_id", "blocked_id", "expires_at"), "inserted_at"),
 }
+
+
+INDEXES: Final[Mapping[str, Callable[[WriterTx, Any], None]]] = {
+    "agent": agents.index,
+    "contact": sides.index,
+    "room": room_sides.index,
+    "private": private_sides.index,
+}
+"""Store → what keeps its index."""
 
 
 def _encode(state: Any) -> str:
@@ -88,8 +110,7 @@ def insert(tx: WriterTx, store: str, id_: str, state: Any) -> None:
         **{name: _column(getattr(state, name)) for name in kind.columns},
     )
     tx.loaded[store, id_] = Loaded(1, state.status)
-    if store == "contact":
-        sides.index(tx, state)
+    _index(tx, store, state)
 
 
 def save(tx: WriterTx, store: str, id_: str, state: Any) -> None:
@@ -112,9 +133,13 @@ def save(tx: WriterTx, store: str, id_: str, state: Any) -> None:
     if changed != 1:
         raise StaleState
     tx.loaded[store, id_] = Loaded(before.version + 1, state.status)
-    if store == "agent":
-        agents.index(tx, state)
-    elif store == "contact":
-        sides.index(tx, state)
-    elif store == "task" and state.is_final:
+    _index(tx, store, state)
+    if store == "task" and state.is_final:
         streams.forget(tx, task_id=id_)
+
+
+def _index(tx: WriterTx, store: str, state: Any) -> None:
+    """What is found by more than a state's own columns follows it."""
+    follow = INDEXES.get(store)
+    if follow is not None:
+        follow(tx, state)

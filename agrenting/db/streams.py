@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from agrenting.db.transaction import Tx, WriterTx
-from channels.handlers import StoreCheckpoint, StoreChunk
+from channels.changes import StoreCheckpoint, StoreChunk
 from channels.streams import Checkpoint
 from channels.task_state import Direction, StreamState
 from crypto import StreamChecksum

@@ -4,6 +4,8 @@ Times are integers: milliseconds since 1970, UTC. States are JSON as msgspec wri
 and constraints need. `version` counts a row's changes: every save is conditional on it.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -27,6 +29,21 @@ metadata = MetaData(
 
 PRICE_IS_HELD = "json_extract(state, '$.escrow_status') = 'held'"
 IS_DISPUTED = "status = 'disputed'"
+
+
+def _states(name: str, *more: Column[Any] | Index) -> Table:
+    """A table of states: the JSON, what every state has beside it, and the columns that it is found by."""
+    return Table(
+        name,
+        metadata,
+        Column("id", String, primary_key=True),
+        Column("status", String, nullable=False),
+        Column("version", Integer, nullable=False),
+        Column("state", Text, nullable=False),
+        Column("created_at", BigInteger, nullable=False),
+        *more,
+    )
+
 
 market = Table("market", metadata, Column("name", String, primary_key=True), Column("value", String, nullable=False))
 """What is fixed for this deployment: signing_domain, currency, exponent."""
@@ -153,31 +170,19 @@ spending = Table(
 )
 """What left `available` by a key in one UTC day."""
 
-negotiations = Table(
+negotiations = _states(
     "negotiations",
-    metadata,
-    Column("id", String, primary_key=True),
     Column("client_agent_id", String, nullable=False),
     Column("provider_agent_id", String, nullable=False),
-    Column("status", String, nullable=False),
-    Column("version", Integer, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("created_at", BigInteger, nullable=False),
     Index(None, "client_agent_id", "provider_agent_id", "status"),
     Index(None, "client_agent_id", "id"),
     Index(None, "provider_agent_id", "id"),
 )
 
-tasks = Table(
+tasks = _states(
     "tasks",
-    metadata,
-    Column("id", String, primary_key=True),
     Column("client_agent_id", String, nullable=False),
     Column("provider_agent_id", String, nullable=False),
-    Column("status", String, nullable=False),
-    Column("version", Integer, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("created_at", BigInteger, nullable=False),
     Index(None, "client_agent_id", "provider_agent_id", "status"),
     Index(None, "client_agent_id", "id"),
     Index(None, "provider_agent_id", "id"),
@@ -187,16 +192,10 @@ tasks = Table(
 """Those whose price is held, and those that are disputed, are few among all that there ever were."""
 
 
-payment_channels = Table(
+payment_channels = _states(
     "payment_channels",
-    metadata,
-    Column("id", String, primary_key=True),
     Column("agent_a_id", String, nullable=False),
     Column("agent_b_id", String, nullable=False),
-    Column("status", String, nullable=False),
-    Column("version", Integer, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("created_at", BigInteger, nullable=False),
     Index(None, "agent_a_id", "agent_b_id", "status"),
     Index(None, "agent_a_id", "id"),
     Index(None, "agent_b_id", "id"),
@@ -280,29 +279,101 @@ timers = Table(
     Index(None, "due_at"),
 )
 
-messages = Table(
+messages = _states(
     "messages",
-    metadata,
-    Column("id", String, primary_key=True),
     Column("to_agent_id", String, nullable=False),
-    Column("status", String, nullable=False),
-    Column("version", Integer, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("created_at", BigInteger, nullable=False),
-    Index(None, "to_agent_id", "status", "id"),
+    Column("from_agent_id", String),
+    Column("dedup_key", String),
+    Column("expires_at", BigInteger, nullable=False, server_default="0"),
+    Column("from_owner_id", String),
+    Index(None, "to_agent_id", "status", "id", "expires_at"),
+    Index(None, "to_agent_id", "from_agent_id", "status"),
+    Index(None, "to_agent_id", "from_owner_id", "status"),
+    Index(None, "from_agent_id", "id"),
+    Index(None, "from_agent_id", "status", "id", "expires_at"),
+    Index(None, "from_agent_id", "dedup_key"),
 )
 
-contact_requests = Table(
-    "contact_requests",
+rooms = _states(
+    "rooms",
+    Column("maker_user_id", String, nullable=False),
+    Index(None, "maker_user_id", "status"),
+)
+
+room_sides = Table(
+    "room_sides",
+    metadata,
+    Column("room_id", String, nullable=False),
+    Column("entity_id", String, nullable=False),
+    Column("maker_user_id", String, nullable=False),
+    PrimaryKeyConstraint("entity_id", "room_id"),
+    Index(None, "room_id"),
+    Index(None, "entity_id", "maker_user_id"),
+)
+"""Who takes part in which room that is there, and whose house has made it."""
+
+room_messages = Table(
+    "room_messages",
     metadata,
     Column("id", String, primary_key=True),
-    Column("requester_id", String, nullable=False),
-    Column("recipient_id", String, nullable=False),
-    Column("status", String, nullable=False),
-    Column("is_to_stranger", Boolean, nullable=False),
-    Column("version", Integer, nullable=False),
+    Column("room_id", String, nullable=False),
+    Column("sender_id", String, nullable=False),
+    Column("is_text", Boolean, nullable=False),
     Column("state", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+    Index(None, "room_id", "id"),
+    Index(None, "sender_id", "room_id", "id"),
+)
+"""Texts and events: only appended."""
+
+room_deliveries = _states(
+    "room_deliveries",
+    Column("message_id", String, nullable=False),
+    Column("room_id", String, nullable=False),
+    Column("recipient_id", String, nullable=False),
+    Index(None, "recipient_id", "room_id", "status", "message_id"),
+    Index(None, "message_id"),
+)
+"""Each text, as it stands for each of those whom it names."""
+
+private_channels = _states(
+    "private_channels",
+    Column("owner_agent_id", String, nullable=False),
+    Column("party_agent_id", String),
+    Index(None, "owner_agent_id", "status"),
+    Index(None, "owner_agent_id", "id"),
+    Index(None, "party_agent_id", "id"),
+)
+"""`party_agent_id` is the other agent of the deal that a channel was made for."""
+
+private_members = Table(
+    "private_members",
+    metadata,
+    Column("channel_id", String, nullable=False),
+    Column("agent_id", String, nullable=False),
+    Column("instance_id", String, nullable=False),
+    PrimaryKeyConstraint("channel_id", "agent_id", "instance_id"),
+    Index(None, "agent_id", "channel_id"),
+)
+"""Who sits in which private channel that is there."""
+
+private_contexts = Table(
+    "private_contexts",
+    metadata,
+    Column("channel_id", String, nullable=False),
+    Column("type", String, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("context", Text, nullable=False),
+    PrimaryKeyConstraint("channel_id", "type"),
+    Index(None, "channel_id", "number"),
+)
+"""The newest context of each type; `number` says which is newer."""
+
+contact_requests = _states(
+    "contact_requests",
+    Column("requester_id", String, nullable=False),
+    Column("recipient_id", String, nullable=False),
+    Column("is_to_stranger", Boolean, nullable=False),
     Column("expires_at", BigInteger, nullable=False),
     Index(None, "requester_id", "status", "id"),
     Index(None, "requester_id", "created_at"),
@@ -318,16 +389,10 @@ contact_requests = Table(
 )
 """At most one is pending for each ordered pair."""
 
-contacts = Table(
+contacts = _states(
     "contacts",
-    metadata,
-    Column("id", String, primary_key=True),
     Column("requester_id", String, nullable=False),
     Column("recipient_id", String, nullable=False),
-    Column("status", String, nullable=False),
-    Column("version", Integer, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("created_at", BigInteger, nullable=False),
     Index(None, "requester_id", "recipient_id"),
 )
 """Every contact that there ever was; those that hold have two rows in `contact_sides`."""
@@ -344,16 +409,10 @@ contact_sides = Table(
 )
 """Each contact that holds, as it stands for each of its two sides: one at most for a pair."""
 
-blocks = Table(
+blocks = _states(
     "blocks",
-    metadata,
-    Column("id", String, primary_key=True),
     Column("blocker_id", String, nullable=False),
     Column("blocked_id", String, nullable=False),
-    Column("status", String, nullable=False),
-    Column("version", Integer, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("created_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger),
     Index(None, "blocker_id", "status", "id"),
     Index(None, "blocked_id", "status"),

@@ -31,11 +31,13 @@ async def work(agent: Agent) -> None:
         "task_handoff": partial(do_task, agent, payee),
         "payment_channel": payee.be_paid,
     }
+    seen: set[str] = set()
     async with asyncio.TaskGroup() as serving:
         serving.create_task(answer_all(agent, contacts, market))
         while (message := await agent.unless_stopped(mailbox.expect("new_message", None))) is not None:
-            if message["type"] in see_to:
+            if message["type"] in see_to and message["id"] not in seen:  # One may come more than once.
                 serving.create_task(see_to[message["type"]](message["payload"]))
+            seen.add(message["id"])
             await mailbox.push("acknowledge", {"message_id": message["id"]})
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from channels.handlers import Limits
+from channels.limits import Limits
 from tests.agrenting.consent_stored import Two, View
 
 PRICE = 1_000

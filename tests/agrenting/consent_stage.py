@@ -29,8 +29,9 @@ from agrenting.folder import Folder
 from channels import discovery, task
 from channels.contact_requests import ADD, RESPOND
 from channels.errors import Forbidden, Refusal
-from channels.handlers import Handler, Market
+from channels.handlers import Handler
 from channels.identity import Identity
+from channels.limits import Market
 from channels.registration import AgentDraft, CapabilityDraft
 from channels.revocation import BLOCK, REMOVE, UNBLOCK
 from crypto import format_public_key, generate_secret_key, public_key_of

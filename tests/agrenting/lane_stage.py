@@ -15,8 +15,10 @@ from agrenting.db.commit import StorageUnavailable, Unit
 from agrenting.deciding import Command, Done, Outcome, Together
 from agrenting.lanes import Lane, Lanes
 from channels.errors import Conflict, Refusal
-from channels.handlers import Access, Broadcast, Context, Decision, Handler, Market, Saved, Unsaid
+from channels.handlers import Access, Context, Decision, Handler
 from channels.identity import Identity
+from channels.limits import Market
+from channels.told import Broadcast, Saved, Unsaid
 
 TOPIC: Final = "sheet:1"
 NOW: Final = datetime(2030, 1, 1, tzinfo=UTC)
@@ -206,7 +208,7 @@ class Stage:
         outcomes: list[Outcome] = []
         for command in commands:
             try:
-                context = self._context(command.sender, command.topic)
+                context = self._context(command)
                 decision = command.handler.decide(self.stored, command.request, context)
             except Exception as error:  # noqa: BLE001 - refusals and bugs are outcomes like any other
                 outcomes.append((None, error))
@@ -222,8 +224,8 @@ class Stage:
         except Refusal as refusal:
             return None, refusal
 
-    def _context(self, sender: Identity, topic: str) -> Context:
-        return Context(sender=sender, now=NOW, market=MARKET, new_id=str, topic=topic)
+    def _context(self, command: Command) -> Context:
+        return Context(sender=command.sender, now=NOW, market=MARKET, new_id=str, new_token=str, topic=command.topic)
 
     def _publish_all(self, told: tuple[Any, ...], sender_id: str | None) -> None:
         self._say(told, sender_id, None)

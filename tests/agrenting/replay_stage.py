@@ -14,11 +14,15 @@ import msgspec
 from agrenting.db import streams
 from agrenting.db.streams import StoredChunk
 from agrenting.db.transaction import ReaderTx, WriterTx
+from agrenting.feeds import follow
 from agrenting.presences import Topic
-from agrenting.subscriptions import Replays, Subscription
+from agrenting.replays import Replays
+from agrenting.subscriptions import Subscription
+from channels.changes import StoreChunk
 from channels.chunks import BinaryChunk, Encoding, SendChunk
-from channels.handlers import Audience, Broadcast, Follow, StoreChunk, Unsaid
+from channels.handlers import Follow
 from channels.session import Join, Joined
+from channels.told import Audience, Broadcast, Unsaid
 from channels.wire import Vsn
 
 TOPIC: Final = "task:1"
@@ -41,6 +45,7 @@ class Wire:
         self.spawned: list[Coroutine[Any, Any, None]] = []
         self.is_full = False
         self.replays = Replays()
+        self.engine: Any = None
         self.draining: deque[Step] = deque()
         """What happens while the peer is waited for, one for each time."""
         self.drains = 0
@@ -141,7 +146,9 @@ class Stage:
         self.topic.subscribers[subscription] = None
         wanted = {"input": input_, "output": output}
         replays = {direction: first for direction, first in wanted.items() if first is not None}
-        subscription.follow(Follow(task_id="1", replays=replays, is_binary=is_binary), self._read, self._settled)
+        engine = SimpleNamespace(read=self._read, settled=self._settled)
+        given.engine = engine
+        follow(subscription, Follow(task_id="1", replays=replays, is_binary=is_binary))
         return subscription
 
     async def run(self, wire: Wire) -> None:

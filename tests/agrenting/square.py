@@ -132,8 +132,8 @@ class Square:
             shown.append(worker.id in states_told)
             self.market.server.hub.disconnect(f"agent_socket:{worker.id}")
             self.market.server.hub.disconnect(f"agent_socket:{self.client.id}")
-            for connection in list(self.market.server.hub.connections):
-                connection.closed()
+            for left in list(self.market.server.hub.connections):
+                left.closed()
             await self.market.server.database.commits.drain()
         assert len(set(shown)) == 1, "who comes first decides nothing"
         return shown[0]

@@ -316,6 +316,20 @@ def test_a_file_that_is_no_backup_is_refused_and_leaves_nothing(shell: Shell, tm
     assert not shell.folder.exists()
 
 
+def test_a_folder_may_be_called_as_its_owner_likes(shell: Shell, tmp_path: Path) -> None:
+    odd = tmp_path / "what#is?this %41 ü"
+    here, there = Shell(odd / "var", shell._capsys), Shell(odd / "other", shell._capsys)  # noqa: SLF001 - as above
+    made = here.json("user", "create", "alice")
+    here.json("backup", str(odd / "copy?#.sqlite3"))
+
+    there.json("restore", str(odd / "copy?#.sqlite3"))
+
+    assert there.json("doctor")["ok"]
+    assert made["handle"] == "alice"
+    assert there.fails("user", "create", "alice") == here.fails("user", "create", "alice")
+    assert [one.name for one in tmp_path.iterdir()] == [odd.name]
+
+
 def test_a_backup_of_a_newer_program_is_refused(shell: Shell, agent: dict[str, Any], tmp_path: Path) -> None:
     copy = tmp_path / "newer.sqlite3"
     shell.json("backup", str(copy))

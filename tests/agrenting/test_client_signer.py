@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from agrenting.client import LyingServer, Signer, negotiation_after
-from channels.handlers import Decision, Market
+from channels.handlers import Decision
+from channels.limits import Market
 from channels.negotiation import Accept, MakeOffer, NegotiationSession, Phase, Reject, expire, snapshot
 from crypto import key_proof_message, parse_public_key, verify_signature
 from tests.channels.bargain import act, opened, state_after, topic_of

@@ -15,8 +15,8 @@ from agrenting.db.commit import GroupCommit, StorageUnavailable, Unit
 from agrenting.db.database import Database, open_writer
 from agrenting.db.migrate import migrate
 from agrenting.db.transaction import ReaderTx, StaleState, WriterTx
+from channels.changes import StoreChunk
 from channels.errors import Conflict, Invalid
-from channels.handlers import StoreChunk
 from channels.task_state import StreamState
 from crypto import StreamChecksum
 

@@ -22,8 +22,9 @@ from agrenting.deciding import Command, decide, decide_together
 from channels import task
 from channels.chunks import BinaryChunk, SendChunk
 from channels.errors import Refusal, Unauthorized
-from channels.handlers import Context, Handler, Limits, Market
+from channels.handlers import Context, Handler
 from channels.identity import Identity
+from channels.limits import Limits, Market
 from channels.task_state import Escrow, StreamPrice, Task
 from crypto import NO_CHUNKS, StreamChecksum, next_digest
 
@@ -110,7 +111,7 @@ class Side:
     def together(self, batch: list[Command], now: datetime) -> list[Told]:
         """All of it in one unit."""
         tx = self.tx()
-        together = decide_together(tx, batch, lambda sender, topic: context(sender, topic, now))
+        together = decide_together(tx, batch, lambda command: context(command.sender, command.topic, now))
         tx.keep()
         assert together.state == states.load(self.tx(), "task", ID)
         return [
@@ -143,7 +144,7 @@ class Side:
 
 
 def context(sender: Identity, topic: str, now: datetime) -> Context:
-    return Context(sender=sender, now=now, market=MARKET, new_id=lambda: "id", topic=topic)
+    return Context(sender=sender, now=now, market=MARKET, new_id=lambda: "id", new_token=str, topic=topic)
 
 
 def command(event: str, request: Any, sender: Identity, handler: Handler | None = None) -> Command:
@@ -222,7 +223,7 @@ def test_a_bug_in_one_event_leaves_the_others_of_its_batch(sides: tuple[Side, Si
         command("output_stream", SendChunk(chunk="c", seq=1), BOB),
     ]
     tx = side.tx()
-    outcomes = decide_together(tx, batch, lambda sender, topic: context(sender, topic, START)).outcomes
+    outcomes = decide_together(tx, batch, lambda command: context(command.sender, command.topic, START)).outcomes
     tx.keep()
 
     assert [type(error) for _, error in outcomes] == [type(None), ZeroDivisionError, type(None)]
@@ -240,7 +241,7 @@ def test_whose_credential_has_died_is_refused_and_the_other_is_not(sides: tuple[
         command("output_stream", SendChunk(chunk="c", seq=1), dead),
     ]
     tx = side.tx()
-    together = decide_together(tx, batch, lambda sender, topic: context(sender, topic, START))
+    together = decide_together(tx, batch, lambda command: context(command.sender, command.topic, START))
     tx.keep()
 
     assert [type(error) for _, error in together.outcomes] == [Unauthorized, type(None), Unauthorized]

@@ -10,7 +10,7 @@ from agrenting.announcements import Announcement
 from agrenting.config import Settings
 from agrenting.folder import Folder
 from agrenting.foreign import ForeignChanges
-from channels.handlers import Broadcast, Saved
+from channels.told import Broadcast, Saved
 from tests.agrenting.api.market import FakeSocket, Marketplace, Player, marketplace
 
 DISCOVERY = "agents:discovery"

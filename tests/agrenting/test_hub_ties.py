@@ -16,10 +16,11 @@ from agrenting.metrics import Metrics
 from agrenting.subscriptions import Subscription
 from channels.contacts import NO_TIE, Scope, Tie, Ties
 from channels.discovery import TOPIC
-from channels.handlers import Audience, Broadcast, KnowTies, Retied, ShowPresence, Track
+from channels.handlers import KnowTies, ShowPresence, Track
 from channels.identity import Identity
 from channels.routes import Routes
 from channels.session import Join
+from channels.told import Audience, Broadcast, Retied
 from channels.wire import Frame, Vsn
 from tests.agrenting.api.market import FakeSocket
 

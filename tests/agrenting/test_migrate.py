@@ -16,7 +16,7 @@ from sqlalchemy.schema import CreateIndex
 
 from agrenting.clock import from_ms
 from agrenting.db import ledger, sides, states
-from agrenting.db.database import open_writer
+from agrenting.db.database import Database, open_writer
 from agrenting.db.migrate import SchemaError, go_back, migrate
 from agrenting.db.tables import metadata
 from agrenting.db.transaction import WriterTx
@@ -75,6 +75,33 @@ def test_migrating_again_changes_nothing(tmp_path: Path) -> None:
 
     with closing(sqlite3.connect(path)) as database:
         assert database.execute("SELECT name FROM market").fetchall() == [("kept",)]
+
+
+def test_a_file_that_is_up_to_date_is_only_read(tmp_path: Path) -> None:
+    path = tmp_path / "market.sqlite3"
+    migrate(path)
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        other.execute("INSERT INTO market (name, value) VALUES ('kept', 'x')")
+        other.execute("COMMIT")
+        other.execute("BEGIN IMMEDIATE")
+        migrate(path)
+
+
+async def test_a_folder_may_be_called_as_its_owner_likes(tmp_path: Path) -> None:
+    folder = tmp_path / "what#is?this %41 ü"
+    folder.mkdir()
+    path = folder / "market.sqlite3"
+    migrate(path)
+    database = Database(path)
+
+    await database.write(lambda tx: tx.run("INSERT INTO market (name, value) VALUES ('kept', 'x')"))
+
+    assert await database.read(lambda tx: tx.all("SELECT name FROM market")) == [("kept",)]
+    await database.close()
+    go_back(path, "base")
+    assert "market" not in tables_of(path)
 
 
 def test_back_to_the_base_empties_the_file_and_forward_fills_it_again(tmp_path: Path) -> None:
@@ -256,7 +283,8 @@ async def test_there_is_no_way_back_while_money_is_locked_and_one_afterwards(tmp
     async with marketplace(tmp_path, clock) as market:
         await payers.close(channel, again_at(market, alice), again_at(market, bob))
         await market.with_key(alice.api_key).post(payers.at(waiting, "cancel"))
-        assert len(await payers.timers(market)) == 2  # They find nothing to do, a day later.
+        clocks = [topic for topic, kind in await payers.timers(market) if kind == "payment_clock"]
+        assert len(clocks) == 2  # They find nothing to do, a day later.
     entries = ledger_of(path)
     go_back(path, "0002")
     assert ledger_of(path) == entries

@@ -49,8 +49,9 @@ async def two(market: Marketplace) -> tuple[Player, Player]:
 
 
 async def due_at(market: Marketplace) -> list[int]:
-    """When what is armed is due, in seconds from now."""
-    rows = await market.server.database.read(lambda tx: tx.all("SELECT due_at FROM timers ORDER BY due_at"))
+    """When what is armed is due, in seconds from now, but for mailboxes."""
+    armed = "SELECT due_at FROM timers WHERE kind <> 'mailbox' ORDER BY due_at"
+    rows = await market.server.database.read(lambda tx: tx.all(armed))
     return [round(row[0] / 1_000 - market.clock.now.timestamp()) for row in rows]
 
 

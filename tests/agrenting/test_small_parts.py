@@ -173,6 +173,10 @@ def test_settings_come_from_defaults_then_file_then_environment_then_command_lin
         ({"AGRENTING_LIMITS_HOLD_DEFAULT_S": "604801"}, "limits.hold_default_s"),
         ({"AGRENTING_LIMITS_HOLD_DEFAULT_S": "-1"}, "limits.hold_default_s"),
         ({"AGRENTING_PORT": "70000"}, "port"),
+        ({"AGRENTING_MESSAGE_REPEATS_S": "[]"}, "message_repeats_s has one time at least"),
+        ({"AGRENTING_MESSAGE_REPEATS_S": "[5, 5]"}, "each is later than the one before"),
+        ({"AGRENTING_MESSAGE_REPEATS_S": "[5, 20, 10]"}, "each is later than the one before"),
+        ({"AGRENTING_MESSAGE_REPEATS_S": "[0, 5]"}, "message_repeats_s is above 0"),
     ],
     ids=str,
 )

@@ -17,8 +17,8 @@ from agrenting.db.database import open_writer
 from agrenting.db.migrate import migrate
 from agrenting.db.streams import StoredStreams
 from agrenting.db.transaction import WriterTx
+from channels.changes import StoreCheckpoint, StoreChunk
 from channels.errors import Invalid
-from channels.handlers import StoreCheckpoint, StoreChunk
 from channels.streams import Checkpoint
 from channels.task_state import StreamState
 from crypto import StreamChecksum

@@ -12,7 +12,7 @@ from agrenting.deciding import Command, Done
 from agrenting.engine import Engine
 from channels import task
 from channels.chunks import SendChunk
-from channels.handlers import Market
+from channels.limits import Market
 from channels.task_state import Task
 from tests.agrenting.test_deciding_together import BOB, HELD, ID, START
 

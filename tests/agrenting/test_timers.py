@@ -11,13 +11,15 @@ from agrenting.db import ledger
 from agrenting.db.changes import set_timer
 from agrenting.db.transaction import Tx
 from agrenting.timers import DUE_AT_ONCE, RETRY_AFTER_S
-from channels.handlers import Timer
+from channels.changes import Timer
 from channels.task_state import DEADLINE
 from tests.agrenting.api.market import PRICE, Marketplace, Player, marketplace
 
 DEPOSIT = 100_000
 FEE = PRICE * 500 // 10_000
 FOR_EVER = {"days": 400}
+MAILBOX_RUNS = 2
+"""Of the mailbox that was left alone for ever: what is over, and what is forgotten."""
 
 
 @pytest.fixture
@@ -102,7 +104,7 @@ async def test_the_clock_alone_takes_everything_to_its_end(folder: Path) -> None
         assert (await require_balanced(market))["escrow"] == 6 * PRICE + 600
         market.clock.advance(**FOR_EVER)
 
-        assert await market.server.timers.run_due() == 10  # Three negotiations and seven tasks.
+        assert await market.server.timers.run_due() == 10 + MAILBOX_RUNS  # Three negotiations and seven tasks.
 
         await require_all_ended(market)
         assert (await bob.get("/ledger/balance"))["available"] == PRICE - FEE  # Verified output is paid.
@@ -170,7 +172,7 @@ async def test_a_timer_that_raises_is_tried_later_and_keeps_no_other_waiting(fol
 
         ran = await market.server.timers.run_due()
 
-        assert ran == 2  # Once each: what raised is not tried again and again.
+        assert ran == 2 + MAILBOX_RUNS  # Once each: what raised is not tried again and again.
         assert (await alice.get(path))["status"] == "failed"
         rows = await market.server.database.read(lambda tx: tx.all("SELECT kind, due_at FROM timers"))
         assert sorted(kind for kind, _ in rows) == ["no_such_kind", "task_retention"]

@@ -5,7 +5,9 @@ from typing import Any
 
 import msgspec
 
-from channels.handlers import Audience, Decision, Empty, Handler, Insert, Market
+from channels.changes import Insert
+from channels.handlers import Decision, Empty, Handler
+from channels.limits import Market
 from channels.negotiation import (
     HANDLERS,
     JOIN,
@@ -18,6 +20,7 @@ from channels.negotiation import (
     open_negotiation,
 )
 from channels.opening import Opening
+from channels.told import Audience
 from crypto import accept_message, offer_message, sign
 from tests.channels.roles import ALICE, BOB, FRESH_ID, MARKET, NOW, Player, broadcasts_of, context
 

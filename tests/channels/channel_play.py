@@ -18,15 +18,18 @@ from typing import Any, Final
 import msgspec
 import pytest
 
+from channels.changes import Mail, Spend
 from channels.channel_steps import ChannelStep
 from channels.errors import Refusal
-from channels.handlers import Broadcast, Decision, Handler, Mail, Market, Spend
+from channels.handlers import Decision, Handler
 from channels.identity import Identity
 from channels.ledger import Entry
+from channels.limits import Market
 from channels.payment_disputes import DecideChannel, decide_channel
 from channels.payment_opening import AcceptanceFacts
 from channels.payment_state import Cause, ChannelFacts, Mode
 from channels.task_state import Task
+from channels.told import Broadcast
 from tests import paying
 from tests.channels.payment_stage import DAY_S, Json, Stage
 from tests.channels.roles import ALICE, BOB, FRESH_ID, MARKET, Player, as_told, context

@@ -5,10 +5,11 @@ from typing import Any
 import msgspec
 
 from channels.agents import Capability
-from channels.handlers import Broadcast, Decision
+from channels.handlers import Decision
 from channels.streams import TaskFacts
 from channels.task import HANDLERS
 from channels.task_state import Task
+from channels.told import Broadcast
 from crypto import NO_CHUNKS
 from tests.channels.played import Played
 from tests.channels.roles import BOB, Player

@@ -13,15 +13,18 @@ from typing import Any, Literal, cast
 import msgspec
 
 from channels import payment, payment_opening
+from channels.changes import Change, Insert, NoteStep, Timer
 from channels.channel_steps import ChannelStep
 from channels.errors import Conflict
-from channels.handlers import Broadcast, Change, Context, Decision, Handler, Insert, Market, NoteStep, Timer
+from channels.handlers import Context, Decision, Handler
 from channels.ledger import Entry, available, channel_lock
+from channels.limits import Market
 from channels.opening import Opening
 from channels.payment_disputes import DecideChannel, decide_channel
 from channels.payment_moves import revoked
 from channels.payment_opening import AcceptanceFacts, OpenChannel
 from channels.payment_state import Cause, ChannelFacts, Mode, PaymentChannel, history_header, receipt_document, snapshot
+from channels.told import Broadcast
 from crypto import (
     HistoryDigest,
     ReceiptReport,

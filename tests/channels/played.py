@@ -11,11 +11,13 @@ from typing import Any
 import msgspec
 
 from channels import ending
-from channels.handlers import Audience, Broadcast, Context, Decision, Mail
+from channels.changes import Mail
+from channels.handlers import Context, Decision
 from channels.identity import Identity
 from channels.negotiation import NegotiationSession
 from channels.payment_moves import revoked
 from channels.payment_state import Cause
+from channels.told import Audience, Broadcast
 from tests import paying
 from tests.channels.bargain import signed_accept, signed_offer
 from tests.channels.roles import ALICE, BOB, MARKET, Player, as_told
@@ -69,8 +71,8 @@ class Played(World):
             if isinstance(told, Broadcast):
                 self._keep_told(told)
 
-    def _deliver(self, mail: Mail) -> Broadcast:
-        letter = super()._deliver(mail)
+    def _deliver(self, mail: Mail, sender: Identity) -> Broadcast:
+        letter = super()._deliver(mail, sender)
         self._keep_told(letter)
         return letter
 
@@ -184,8 +186,10 @@ def story() -> Played:
     world.call(BOB, "block", handle=ALICE.agent.handle)
 
     world.join(BOB, f"messages:{BOB.id}")
-    for message_id in list(world.states["message"])[:2]:
-        world.push(BOB, f"messages:{BOB.id}", "acknowledge", {"message_id": message_id})
+    taken, left, pushed = [one.id for one in world.mail(BOB) if one.at(world.now).status == "queued"][:3]
+    world.mark_pushed(BOB.id, pushed)
+    world.push(BOB, f"messages:{BOB.id}", "acknowledge", {"message_id": taken})
+    world.push(BOB, f"messages:{BOB.id}", "reject", {"message_id": left, "reason": "busy"})
     return world
 
 

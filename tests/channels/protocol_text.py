@@ -69,4 +69,4 @@ def code(cell: str) -> str:
 def refusals(of: str) -> list[str]:
     """The reasons of a section's list of refusals, in order, each where it stands first."""
     listed = of.partition("\nRefusals:\n\n")[2].partition("\n\n")[0]
-    return list(dict.fromkeys(re.findall(r"^\d+\. `([a-z_]+)`", listed, re.MULTILINE)))
+    return list(dict.fromkeys(re.findall(r"^\d+\. `([A-Za-z_]+)`", listed, re.MULTILINE)))

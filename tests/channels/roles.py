@@ -13,8 +13,10 @@ import pytest
 
 from channels.agents import Agent, Capability
 from channels.errors import Refusal
-from channels.handlers import Broadcast, Context, Decision, Limits, Market
+from channels.handlers import Context, Decision
 from channels.identity import Identity
+from channels.limits import Limits, Market
+from channels.told import Broadcast
 from crypto import format_public_key, public_key_of
 
 P = ParamSpec("P")
@@ -102,7 +104,7 @@ def context(
     new_id: Callable[[], str] = lambda: FRESH_ID,
 ) -> Context:
     sender = who.identity if isinstance(who, Player) else who
-    return Context(sender=sender, now=now, market=market, new_id=new_id, topic=topic)
+    return Context(sender=sender, now=now, market=market, new_id=new_id, new_token=lambda: "token", topic=topic)
 
 
 def market_with(**limits: Any) -> Market:

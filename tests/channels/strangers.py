@@ -6,8 +6,8 @@ John owns Alice, Jane Bob, Carl Carol and Max Mallory.
 from typing import Any
 
 from channels.contact_book import Block, Contact, ContactRequest
-from channels.handlers import Market
 from channels.identity import Identity
+from channels.limits import Market
 from tests.channels.roles import MARKET, Player, player
 from tests.channels.work import PURSE
 from tests.channels.world import Listener, Who, World, identity_behind

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from channels.chunks import binary_chunk
-from channels.handlers import Decision, Market
+from channels.handlers import Decision
 from channels.identity import Identity
+from channels.limits import Market
 from channels.task_state import Direction
 from crypto import NO_CHUNKS, next_digest
 from tests.channels.roles import ALICE, BOB, CAROL, MALLORY, MARKET, Player

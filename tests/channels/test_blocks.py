@@ -8,8 +8,9 @@ import pytest
 from channels.contact_book import Block, Pair
 from channels.contacts import NO_TIE, Kind, Relation, Tie, exists_for, is_discoverable_by, is_present_to, relation
 from channels.errors import not_found
-from channels.handlers import Access, Decision, Retied
+from channels.handlers import Access, Decision
 from channels.revocation import BlockEntity, UnblockEntity, block_entity, block_expired, unblock_entity
+from channels.told import Retied
 from tests.channels.book import agent_entity
 from tests.channels.roles import NOW, Player, context, market_with, player, refused
 from tests.channels.strangers import (

@@ -2,9 +2,9 @@ from typing import Any
 
 import pytest
 
+from channels.changes import StoreCheckpoint
 from channels.chunks import SEQ_MAX
 from channels.documents import LEVELS_MAX
-from channels.handlers import StoreCheckpoint
 from channels.streams import Checkpoint
 from tests.channels.roles import ALICE, BOB, MALLORY, market_with, refused
 from tests.channels.streaming import FINAL, WEEK_S, Witness, witness

@@ -10,8 +10,9 @@ from channels.contact_book import Contact, Origin, RequestPhase, Standing
 from channels.contact_requests import OPEN_MAX, Answering, Respond, respond
 from channels.contacts import Kind, Scope, Tie
 from channels.errors import not_found
-from channels.handlers import Access, Retied
+from channels.handlers import Access
 from channels.ledger import MONEY_MAX
+from channels.told import Retied
 from tests.channels.roles import NOW, Player, context, refused
 from tests.channels.strangers import (
     ALICE,

@@ -7,7 +7,7 @@ import pytest
 
 from channels.contact_book import ContactRequest, RequestPhase
 from channels.contacts import NO_TIE, Tie
-from channels.handlers import Retied
+from channels.told import Retied
 from tests.channels.book import agent_entity
 from tests.channels.roles import NOW, Player, refused
 from tests.channels.strangers import (

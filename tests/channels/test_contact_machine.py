@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from channels.contact_book import RequestPhase, Standing
 from channels.contacts import NO_TIE, Tie
 from channels.errors import Refusal
-from channels.handlers import Limits
+from channels.limits import Limits
 from tests.channels.roles import MARKET, ORGANISATION, Player, player
 from tests.channels.strangers import (
     ALICE,

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from channels.agents import AgentStatus
+from channels.changes import Insert, Timer
 from channels.contact_book import (
     Block,
     Contact,
@@ -19,8 +20,9 @@ from channels.contact_book import (
 from channels.contact_requests import AddContact, Asking, request_contact
 from channels.contacts import NO_TIE, Scope, Tie
 from channels.errors import not_found
-from channels.handlers import Access, Decision, Insert, Retied, Timer
+from channels.handlers import Access, Decision
 from channels.revocation import combined
+from channels.told import Retied
 from tests.channels.book import agent_entity
 from tests.channels.roles import FRESH_ID, NOW, Player, as_told, context, market_with, player, refused
 from tests.channels.strangers import (

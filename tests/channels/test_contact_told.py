@@ -20,7 +20,7 @@ from channels.contact_book import (
     updated,
 )
 from channels.contacts import NO_TIE, Scope, Tie
-from channels.handlers import Broadcast
+from channels.told import Broadcast
 from tests.channels.book import agent_entity, owner_entity
 from tests.channels.roles import NOW, as_told
 from tests.channels.strangers import (

@@ -5,6 +5,7 @@ import pytest
 
 from channels import negotiation, task
 from channels.agents import Agent, AgentStatus, Capability
+from channels.changes import NotePresence
 from channels.contacts import NO_TIE, Tie, is_present_to
 from channels.discovery import (
     ACCESS,
@@ -23,18 +24,8 @@ from channels.discovery import (
     hit_payload,
     parse_search,
 )
-from channels.handlers import (
-    Access,
-    Audience,
-    Broadcast,
-    Decision,
-    Empty,
-    KnowTies,
-    NotePresence,
-    ShowPresence,
-    Track,
-    UpdateMeta,
-)
+from channels.handlers import Access, Decision, Empty, KnowTies, ShowPresence, Track, UpdateMeta
+from channels.told import Audience, Broadcast
 from tests.channels.roles import ALICE, BOB, NOW, agent_named, as_told, context, identity_of, market_with, refused
 
 TIES = {BOB.id: Tie(is_contact=True)}
@@ -64,7 +55,9 @@ class TestTheTopic:
 
         assert TOPIC == "agents:discovery"
         assert (JOIN.loads, JOIN.access, JOIN.scope) == ("arrival", Access.WRITE, "discover")
-        assert {*table} == {"discover", "update_metadata", "announce", "open_negotiation", "open_task"}
+        assert {*table} == {
+            *("discover", "update_metadata", "announce", "open_negotiation", "open_task", "create_private_channel"),
+        }
         assert table["discover"][1:] == ("discovery", Access.READ, "discover")
         assert HANDLERS["discover"].rate == "discovery"
         assert table["announce"][1:] == table["update_metadata"][1:] == ("agent", Access.WRITE, "discover")

@@ -7,18 +7,20 @@ from typing import Any
 import msgspec
 import pytest
 
+from channels.changes import Timer
 from channels.ending import BANNED, CONTACT_REVOKED, ban_task, cancel_negotiation, cancel_task
-from channels.handlers import Broadcast, Context, Timer
+from channels.handlers import Context
 from channels.identity import Identity
 from channels.ledger import available, escrow
 from channels.negotiation import NegotiationSession
 from channels.negotiation import Phase as NegotiationPhase
 from channels.task_state import Escrow, StreamState, Task
 from channels.task_state import Phase as TaskPhase
+from channels.told import Broadcast
 from tests.channels.roles import MARKET, NOW
 
 OLGA = Identity(kind="user", user_id="olga", handle="olga", key_id="k", is_operator=True)
-CONTEXT = Context(sender=OLGA, now=NOW, market=MARKET, new_id=lambda: "new")
+CONTEXT = Context(sender=OLGA, now=NOW, market=MARKET, new_id=lambda: "new", new_token=lambda: "token")
 
 
 def session(status: NegotiationPhase) -> NegotiationSession:

@@ -11,8 +11,8 @@ from channels.fields import (
     parse_tags,
     parse_text,
 )
-from channels.handlers import Limits
 from channels.ledger import MONEY_MAX
+from channels.limits import Limits
 from crypto import did_from_public_key, format_public_key, parse_public_key
 from tests.channels.roles import ALICE, BOB, MARKET, market_with, refused
 

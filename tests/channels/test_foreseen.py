@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from channels.chunks import BinaryChunk, SendChunk, binary_chunk
-from channels.handlers import Audience
 from channels.progress import ReportProgress, SaveCheckpoint
 from channels.task_state import Direction
+from channels.told import Audience
 from tests.channels.foreseeing import (
     CREDIT,
     LIMITS,

@@ -10,9 +10,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from channels.chunks import BinaryChunk, SendChunk, binary_chunk
 from channels.errors import Refusal
-from channels.handlers import Broadcast
 from channels.progress import ReportProgress, SaveCheckpoint
 from channels.task_state import Direction
+from channels.told import Broadcast
 from tests.channels.foreseeing import LIMITS, PRICES, UNIT_PRICE, decide, foresee, paid_as_it_streams, without_digests
 from tests.channels.played import played
 from tests.channels.roles import ALICE, BOB, Player, market_with

@@ -92,6 +92,7 @@ class TestHiringAtTheListPrice:
             "dispute": None,
             "settlement": None,
             "kept_until": None,
+            "private_channel_id": None,
             "streams": {"input": untouched, "output": untouched},
             "progress": None,
             "result": None,
@@ -137,6 +138,7 @@ class TestHiringAtTheListPrice:
             "channel_id": None,
             "stream_price": None,
             "deadline": "2026-03-08T12:00:00Z",
+            "private_channel_id": None,
         }
 
     def test_of_a_free_capability_moves_no_money(self, world: World) -> None:

@@ -3,7 +3,8 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from channels.handlers import Audience, Decision, Timer
+from channels.changes import Timer
+from channels.handlers import Decision
 from channels.negotiation import (
     EXPIRES,
     HANDLERS,
@@ -14,6 +15,7 @@ from channels.negotiation import (
     Phase,
     Reject,
 )
+from channels.told import Audience
 from tests.channels.bargain import (
     GARBAGE,
     act,

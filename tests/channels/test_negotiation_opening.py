@@ -5,7 +5,8 @@ import msgspec
 import pytest
 
 from channels.agents import AgentStatus, Capability, PricingModel
-from channels.handlers import Access, Decision, Empty, Insert, Mail, Timer
+from channels.changes import Insert, Mail, Timer
+from channels.handlers import Access, Decision, Empty
 from channels.negotiation import (
     ACCESS,
     EXPIRES,
@@ -79,6 +80,7 @@ class TestOpening:
             "agreement_expires_at": None,
             "agreement_id": None,
             "task_id": None,
+            "private_channel_id": None,
             "turn": None,
             "next_round": 1,
             "midpoint": None,
@@ -103,6 +105,7 @@ class TestOpening:
             "capability": "translate",
             "base_max": 1000,
             "expires_at": "2026-03-01T12:30:00Z",
+            "private_channel_id": None,
         }
 
     def test_a_capability_without_a_price_of_its_own_is_bargained_over_at_the_base_price(self) -> None:

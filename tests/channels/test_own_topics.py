@@ -5,7 +5,7 @@ from types import ModuleType
 import msgspec
 import pytest
 
-from channels import agent_contacts, agent_control, agent_rooms, messages, user_contacts
+from channels import agent_contacts, agent_control, agent_rooms, messages, user_contacts, user_rooms
 from channels.handlers import Access, Decision, Empty
 from channels.identity import Identity
 from channels.own_topics import own_agent, own_user
@@ -18,6 +18,7 @@ LISTENING = [
     (user_contacts, "user_contacts:*", "contacts"),
     (agent_control, "agent_control:*", ""),
     (agent_rooms, "agent_rooms:*", "rooms"),
+    (user_rooms, "user_rooms:*", "rooms"),
 ]
 BY_JOHNS_KEY = msgspec.structs.replace(identity_of(ALICE.agent), key_id=JOHN.key_id)
 """Alice, acting by a key of her owner that has named her."""
@@ -50,9 +51,10 @@ class TestAnAgentsTopic:
 
 
 class TestAUsersTopic:
-    def test_is_joined_by_the_user_itself(self) -> None:
-        assert user_contacts.ACCESS is own_user
-        user_contacts.ACCESS(JOHN, JOHN.user_id)
+    @pytest.mark.parametrize("module", [user_contacts, user_rooms])
+    def test_is_joined_by_the_user_itself(self, module: ModuleType) -> None:
+        assert module.ACCESS is own_user
+        module.ACCESS(JOHN, JOHN.user_id)
 
     @pytest.mark.parametrize(
         "sender", [JANE, ALICE.identity, BY_JOHNS_KEY], ids=["another user", "its agent", "its key, as the agent"]

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from channels.errors import not_found
-from channels.handlers import Audience
 from channels.ledger import MONEY_MAX
 from channels.payment import HANDLERS
 from channels.payment_state import Cause
+from channels.told import Audience
 from tests import paying
 from tests.channels.channel_play import FORGED, GARBAGE, OFFLINE, Play, in_phase, offline, payload_of
 from tests.channels.payment_stage import DAY_S, Json

@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from channels.handlers import Audience
 from channels.ledger import available, channel_lock
 from channels.payment_state import Cause
+from channels.told import Audience
 from tests.channels.channel_play import GARBAGE, Play, in_phase, offline, payload_of
 from tests.channels.payment_stage import DAY_S, PURSE, WEEK_S, Json
 from tests.channels.roles import ALICE, BOB, CAROL, FRESH_ID, MALLORY, NOW, Player

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from channels.errors import not_found
-from channels.handlers import Audience
 from channels.ledger import available, channel_lock
 from channels.payment_disputes import DecideChannel, decide_channel
 from channels.payment_state import ChannelFacts
+from channels.told import Audience
 from tests.channels.channel_play import GARBAGE, OLGA, Play, in_phase, offline, payload_of
 from tests.channels.payment_stage import DAY_S, WEEK_S, Json
 from tests.channels.roles import ALICE, BOB, FRESH_ID, Player, as_told, context, refused

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from channels.handlers import Audience
 from channels.payment_state import Cause
+from channels.told import Audience
 from tests.channels.channel_play import Play, in_phase, offline, payload_of
 from tests.channels.payment_stage import DAY_S, WEEK_S, Json
 from tests.channels.roles import ALICE, BOB, CAROL, FRESH_ID, MALLORY, NOW, Player, as_told

@@ -7,9 +7,10 @@ import pytest
 
 from channels import payment
 from channels.errors import not_found
-from channels.handlers import Access, Audience
+from channels.handlers import Access
 from channels.identity import Identity
 from channels.payment_state import ChannelFacts
+from channels.told import Audience
 from tests import paying
 from tests.channels.channel_play import FORGED, GARBAGE, OFFLINE, PHASES, Play, in_phase, offline, payload_of
 from tests.channels.payment_stage import DAY_S, Json, elsewhere

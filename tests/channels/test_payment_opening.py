@@ -8,13 +8,15 @@ import pytest
 
 from channels import payment_opening
 from channels.agents import AgentStatus
+from channels.changes import Insert, Mail, NoteStep, Spend, Timer
 from channels.contacts import NO_TIE, Kind, Scope, Tie
 from channels.errors import not_found
-from channels.handlers import Access, Audience, Decision, Insert, Mail, NoteStep, Spend, Timer
+from channels.handlers import Access, Decision
 from channels.ledger import available, channel_lock
 from channels.opening import Opening
 from channels.payment_opening import AcceptanceFacts, OpenChannel, open_channel
 from channels.payment_state import PaymentChannel
+from channels.told import Audience
 from tests.channels.channel_play import ONLINE, Play, offline, payload_of
 from tests.channels.payment_stage import DAY_S, WEEK_S
 from tests.channels.roles import ALICE, BOB, CAROL, FRESH_ID, MALLORY, NOW, Player, as_told, context, player, refused

@@ -4,8 +4,8 @@ import msgspec
 import pytest
 
 from channels.errors import not_found
-from channels.handlers import Audience
 from channels.ledger import available, channel_lock
+from channels.told import Audience
 from tests.channels.channel_play import Play, offline, payload_of
 from tests.channels.payment_stage import DAY_S
 from tests.channels.roles import ALICE, BOB, CAROL, FRESH_ID, MALLORY, Player, as_told

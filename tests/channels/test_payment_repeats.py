@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from channels.handlers import Audience
+from channels.told import Audience
 from tests import paying
 from tests.channels.channel_play import FORGED, Play, payload_of, proposed
 from tests.channels.payment_stage import Json

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from channels.handlers import Market
+from channels.limits import Market
 from tests import paying
 from tests.channels.played import Played
 from tests.channels.roles import ALICE, BOB, MARKET, NOW, refused

@@ -3,9 +3,9 @@
 import pytest
 
 from channels.channel_steps import StepKind
-from channels.handlers import Audience
 from channels.ledger import available, channel_lock
 from channels.payment_state import Cause, Mode
+from channels.told import Audience
 from tests import paying
 from tests.channels.channel_play import OFFLINE, Play, in_phase, payload_of
 from tests.channels.payment_stage import DAY_S

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from channels.errors import Refusal
-from channels.handlers import Audience, Broadcast, Decision
+from channels.handlers import Decision
 from channels.payment_state import Cause, Mode
+from channels.told import Audience, Broadcast
 from tests.channels.channel_play import OFFLINE, ONLINE, Play, payload_of
 from tests.channels.payment_stage import DAY_S, Json
 from tests.channels.roles import ALICE, BOB, Player, as_told

@@ -4,10 +4,11 @@ from datetime import timedelta
 
 import pytest
 
+from channels.changes import Timer
 from channels.errors import not_found
-from channels.handlers import Audience, Timer
 from channels.payment_state import Cause
 from channels.task_state import Escrow, Task
+from channels.told import Audience
 from tests.channels.channel_play import GARBAGE, Play, offline, payload_of, proposed
 from tests.channels.payment_stage import Json
 from tests.channels.roles import ALICE, BOB, CAROL, FRESH_ID, MALLORY, NOW, OTHER_ID, Player

@@ -10,6 +10,7 @@ import pytest
 
 from channels.agents import AgentStatus
 from channels.errors import Refusal
+from channels.messages import Phase as MessagePhase
 from channels.negotiation import Phase as NegotiationPhase
 from channels.payment_state import Phase as PaymentPhase
 from channels.registration import AgentPatch, ban, reinstate, revise, suspend
@@ -28,6 +29,9 @@ CHAPTERS = {"agents": chapter("`agents:discovery`"), "negotiation": NEGOTIATION,
 TOO_LATE = {"terminal_state", "expired", "invalid_transition"}
 ELSEWHERE = {"channel_not_open", "channel_not_pending", "not_disputed", "dispute_used"}
 """What a payment channel answers that stands otherwise."""
+
+ANSWERED = {"already_acknowledged", "already_rejected"}
+"""What a message answers that stands otherwise."""
 
 NOT_NOW = {"not_started", "not_completed", "not_held"}
 """What a task answers that stands otherwise."""
@@ -52,7 +56,7 @@ def outcome(act: Callable[[], object]) -> bool:
     try:
         act()
     except Refusal as refusal:
-        if refusal.reason not in TOO_LATE | ELSEWHERE | NOT_NOW:
+        if refusal.reason not in TOO_LATE | ELSEWHERE | ANSWERED | NOT_NOW:
             raise
         return False
     return True
@@ -272,11 +276,37 @@ def test_the_states_of_a_payment_channel_follow_as_the_table_says() -> None:
     assert moves == listed_moves(section("States", PAYMENT))
 
 
-def test_the_states_of_a_message_follow_as_the_table_says() -> None:
-    statuses = {message.status for message in story().states["message"].values()}
+MESSAGE_MOVES: dict[str, Callable[[Played, str], None]] = {
+    "a push to a socket": lambda world, id_: world.mark_pushed(BOB.id, id_),
+    "acknowledge": lambda world, id_: by_bob(world, f"messages:{BOB.id}", "acknowledge", message_id=id_),
+    "reject": lambda world, id_: by_bob(world, f"messages:{BOB.id}", "reject", message_id=id_, reason="busy"),
+    "the clock": lambda world, _: world.advance(MARKET.limits.message_ttl_s),
+}
+COMES_BY = {
+    "queued": "", "delivered": "a push to a socket", "acknowledged": "acknowledge", "rejected": "reject",
+    "expired": "the clock",
+}  # fmt: skip
 
-    assert {("–", "a message is stored", "queued"), ("queued", "acknowledge", "acknowledged")} == listed_moves(MAILBOX)
-    assert statuses == {"queued", "acknowledged"}
+
+def test_the_states_of_a_message_follow_as_the_table_says() -> None:
+    moves: set[Move] = {("–", "a message is stored", "queued")}
+    for phase in MessagePhase:
+        for name, move in MESSAGE_MOVES.items():
+            world = played()
+            hired(world)
+            (message,) = world.mail(BOB)
+            if COMES_BY[phase]:
+                MESSAGE_MOVES[COMES_BY[phase]](world, message.id)
+            assert world.states["message"][message.id].status == phase
+            if outcome(partial(move, world, message.id)):
+                left = world.states["message"].get(message.id)
+                moves |= {(phase, name, left.status)} if left is not None and left.status != phase else set()
+
+    assert moves == listed_moves(section("States", MAILBOX))
+
+
+def test_a_story_has_a_message_of_every_state() -> None:
+    assert {message.status for message in story().states["message"].values()} == {*MessagePhase}
 
 
 def test_the_statuses_of_an_agent_follow_as_the_table_says() -> None:

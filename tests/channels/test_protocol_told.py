@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from channels import discovery
+from channels import discovery, private
 from channels.agents import AgentStatus
 from channels.contacts import (
     NO_TIE,
@@ -23,9 +23,10 @@ from channels.contacts import (
     relation,
 )
 from channels.discovery import Announce, Arrival, Found, Hit, UpdateMetadata
-from channels.handlers import Audience, Empty, KnowTies, ShowPresence, Track
+from channels.handlers import Empty, KnowTies, ShowPresence, Track
 from channels.presence import Presence
 from channels.routes import OURS
+from channels.told import Audience
 from tests.channels import played
 from tests.channels.played import Played
 from tests.channels.protocol_text import chapter, code, codes, section, table, tables
@@ -116,10 +117,14 @@ REPLIES = [
     for event in ("phx_join", *module.HANDLERS)
 ]
 PLAYED_APART = {
+    ("agents", "create_private_channel"),
+    *(("private", event) for event in ("phx_join", *private.HANDLERS)),
     *(("agents", event) for event in ("phx_join", "discover", "update_metadata", "announce")),
     *((topic, "phx_join") for topic in ("agent_contacts", "user_contacts", "agent_control", "agent_rooms")),
+    *((topic, "phx_join") for topic in ("user_rooms", "chat_room", "room_participants")),
 }
-"""Discovery below; topics that are one agent's or user's own in test_protocol_contacts.py."""
+"""Discovery below; topics that are one agent's or user's own in test_protocol_contacts.py, rooms in
+test_protocol_rooms.py, private channels in test_protocol_private.py."""
 
 
 @pytest.mark.parametrize(("topic", "event"), [case for case in REPLIES if case.values not in PLAYED_APART])

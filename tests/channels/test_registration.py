@@ -5,8 +5,8 @@ import msgspec
 import pytest
 
 from channels.agents import Agent, AgentStatus, Capability, PricingModel
-from channels.handlers import Market
 from channels.identity import AGENT_SCOPES, SCOPES
+from channels.limits import Market
 from channels.registration import (
     OWNERS_TRANSITIONS,
     AgentDraft,

@@ -20,9 +20,10 @@ from agrenting.db.database import open_writer
 from agrenting.db.migrate import migrate
 from agrenting.db.transaction import WriterTx
 from channels.agents import Agent, Capability
+from channels.changes import Outcome
 from channels.ending import ban_task
 from channels.errors import Refusal
-from channels.handlers import Decision, Outcome
+from channels.handlers import Decision
 from channels.identity import Identity
 from channels.ledger import FEES
 from channels.task_state import Task

@@ -8,9 +8,10 @@ import pytest
 from channels.contact_book import Pair
 from channels.contacts import NO_TIE, Scope, Tie
 from channels.errors import not_found
-from channels.handlers import Access, Decision, Retied
+from channels.handlers import Access, Decision
 from channels.ledger import available, escrow
 from channels.revocation import RemoveContact, contact_expired, ended_by_clock, remove_contact
+from channels.told import Retied
 from tests.channels.roles import NOW, Player, context, refused
 from tests.channels.strangers import (
     ALICE,

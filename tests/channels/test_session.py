@@ -26,7 +26,7 @@ def told(answer: object) -> Any:
 
 @pytest.fixture
 def session() -> Session:
-    return Session(Vsn.V2, topics_max=3)
+    return Session(Vsn.V2, topics_max=3, room_topics_max=2)
 
 
 def joined(session: Session, topic: str = "room:1", join_ref: Any = "1") -> Joined:
@@ -91,7 +91,7 @@ def test_a_binary_push_is_of_the_join_that_it_names_and_an_empty_join_ref_is_sta
 
 
 def test_a_v1_client_needs_no_join_ref() -> None:
-    session = Session(Vsn.V1, topics_max=3)
+    session = Session(Vsn.V1, topics_max=3, room_topics_max=2)
     joining, leaving, beating, stale = (
         decode_frame(Vsn.V1, json.dumps({"topic": topic, "event": event, "payload": {}, "ref": "1", **more}))
         for topic, event, more in [
@@ -178,7 +178,7 @@ class Scrambled(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.session = Session(Vsn.V2, topics_max=2)
+        self.session = Session(Vsn.V2, topics_max=2, room_topics_max=2)
         self.model: dict[str, Joined] = {}
         self.gone: list[Joined] = []
         self.deciding: dict[str, Join] = {}
@@ -252,3 +252,29 @@ class Scrambled(RuleBasedStateMachine):
 
 
 TestScrambled = Scrambled.TestCase
+
+
+def test_topics_of_rooms_count_apart_from_the_others() -> None:
+    session = Session(Vsn.V2, topics_max=1, room_topics_max=2)
+    names = ["task:1", "chat_room:1", "room_participants:1", "chat_room:2", "task:2"]
+
+    actions = [session.receive(frame(name, name, name, "phx_join")) for name in names]
+
+    assert [isinstance(action, Join) for action in actions] == [True, True, True, False, False]
+
+
+def test_a_topic_that_was_left_refused_or_closed_has_its_place_again() -> None:
+    session = Session(Vsn.V2, topics_max=1, room_topics_max=1)
+
+    def join() -> Join:
+        action = session.receive(frame("1", "1", "chat_room:1", "phx_join"))
+        assert isinstance(action, Join)
+        return action
+
+    session.refuse(join())
+    session.admit(join())
+    session.receive(frame("1", "2", "chat_room:1", "phx_leave"))
+    assert session.close(session.admit(join()))
+    again = join()
+    session.admit(again)
+    assert session.admit(join()).topic == "chat_room:1"  # A rejoin takes the place that it has.

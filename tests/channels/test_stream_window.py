@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from channels.changes import StoreChunk
 from channels.chunks import SEQ_MAX
-from channels.handlers import StoreChunk
 from channels.task_state import Direction
 from crypto import NO_CHUNKS
 from tests.channels.roles import market_with, refused

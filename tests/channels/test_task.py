@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from channels.agents import Capability
-from channels.handlers import Timer
+from channels.changes import Timer
 from channels.identity import Identity
 from channels.ledger import FEES
 from channels.task import deadline_passed

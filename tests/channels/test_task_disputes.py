@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from channels.agents import Capability
-from channels.handlers import Outcome, Timer
+from channels.changes import Outcome, Timer
 from channels.ledger import FEES, available, escrow
 from channels.task_disputes import decision_due
 from channels.task_ends import deadline_passed

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from channels.agents import Capability
-from channels.handlers import Outcome, Timer
+from channels.changes import Outcome, Timer
 from channels.ledger import FEES, escrow
 from channels.task_ends import deadline_passed, hold_passed, retention_passed
 from tests.channels.roles import ALICE, BOB, MALLORY, NOW, as_told, context, market_with, refused

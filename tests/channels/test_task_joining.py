@@ -38,6 +38,7 @@ def followed(world: Witness, who: Player, task_id: str, **payload: Any) -> Follo
     (follow,) = world.follows
     world.follows.clear()
     assert world.last.follow == follow
+    assert isinstance(follow, Follow)
     return follow
 
 

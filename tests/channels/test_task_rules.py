@@ -2,7 +2,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from channels.handlers import Access, Outcome
+from channels.changes import Outcome
+from channels.handlers import Access
 from channels.task import HANDLERS, JOIN
 from tests.channels.roles import ALICE, BOB, CAROL, MALLORY, Player, refused
 from tests.channels.work import (

@@ -18,5 +18,6 @@ def twin_of(world: World) -> World:
     twin.entries, twin.outcomes, twin.retied = list(world.entries), list(world.outcomes), list(world.retied)
     twin.follows, twin.pushed, twin.listeners = list(world.follows), list(world.pushed), []
     twin.checkpoints, twin.timers = dict(world.checkpoints), dict(world.timers)
+    twin.mailbox_timers = dict(world.mailbox_timers)
     twin.book = Book(twin.states, lambda: twin.now)
     return twin

@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from channels.handlers import Market
 from channels.identity import Identity
 from channels.ledger import escrow
+from channels.limits import Market
 from channels.negotiation import NegotiationSession
 from channels.task_state import Direction
 from crypto import next_digest

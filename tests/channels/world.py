@@ -15,37 +15,30 @@ import msgspec
 
 from channels import messages, negotiation, payment, task
 from channels.agents import Agent
-from channels.channel_steps import ChannelStep
-from channels.contact_requests import ADD, RESPOND
-from channels.contacts import Tie
-from channels.errors import Conflict, Invalid
-from channels.handlers import (
-    Access,
-    Audience,
-    Broadcast,
-    Context,
-    Decision,
+from channels.changes import (
+    DropMessages,
     DropStreams,
-    Follow,
-    Handler,
     Insert,
     Mail,
-    Market,
     NoteStep,
     Outcome,
-    Push,
-    Retied,
     Save,
     Spend,
     StoreCheckpoint,
     StoreChunk,
     Timer,
-    Told,
 )
+from channels.channel_steps import ChannelStep
+from channels.contact_requests import ADD, RESPOND
+from channels.contacts import Tie
+from channels.errors import Conflict, Invalid
+from channels.handlers import Access, Context, Decision, Follow, FollowChannel, FollowMail, Handler, Push
 from channels.hiring import OpenTask, TaskOpening, open_task
 from channels.identity import Identity
 from channels.ledger import EXTERNAL, Entry, available, deposit
-from channels.messages import StoredMessage, delivery
+from channels.limits import Market
+from channels.mail_sending import SEND
+from channels.messages import MAILBOX, PUSHED, StoredMessage, announced
 from channels.negotiation import NegotiationSession, OpenNegotiation, open_negotiation
 from channels.opening import Opening
 from channels.payment_disputes import DecideChannel, decide_channel
@@ -58,7 +51,9 @@ from channels.streams import Checkpoint, TaskFacts
 from channels.task import Task
 from channels.task_disputes import DecideTask, decide_task
 from channels.task_state import StreamState
+from channels.told import Audience, Broadcast, Retied, Told
 from crypto import NO_CHUNKS, StreamChecksum, checksum_of, next_digest
+from tests.channels import mailroom
 from tests.channels.book import Book, owner_entity
 from tests.channels.roles import MARKET, NOW, Player, as_told
 
@@ -148,8 +143,9 @@ class World:
         self.entries: list[Entry] = []
         self.chunks: dict[tuple[str, str], dict[int, bytes]] = defaultdict(dict)
         self.checkpoints: dict[str, Checkpoint] = {}
-        self.follows: list[Follow] = []
+        self.follows: list[Follow | FollowMail | FollowChannel] = []
         self.timers: dict[tuple[str, str], datetime] = {}
+        self.mailbox_timers: dict[tuple[str, str], datetime] = {}
         self.steps: dict[str, list[ChannelStep]] = defaultdict(list)
         self.outcomes: list[Outcome] = []
         self.spent: Counter[str] = Counter()
@@ -201,6 +197,15 @@ class World:
         """Do with a payment channel or a task what only REST does; the answer as JSON."""
         return as_told(self._run(BY_REST[name], identity_behind(who), topic, payload).reply)
 
+    def write(self, who: Who, **payload: Any) -> Any:
+        """Send a message, as REST does; the answer as JSON."""
+        identity = identity_behind(who)
+        return as_told(self._run(SEND, identity, f"messages:{identity.id}", payload).reply)
+
+    def mark_pushed(self, agent_id: str, *message_ids: str) -> None:
+        """What the server does once it has pushed messages to a socket of the agent."""
+        self._run(PUSHED, THE_HOUSE, f"messages:{agent_id}", {"message_ids": message_ids})
+
     def call(self, who: Who, name: str, **payload: Any) -> Any:
         """Ask something of the contact book, as REST does; the answer as JSON."""
         return as_told(self._run(CALLS[name], identity_behind(who), "", payload).reply)
@@ -223,9 +228,9 @@ class World:
 
     def run_timers(self) -> None:
         """Run every timer that is due, the earliest first."""
-        while due := sorted((at, key) for key, at in self.timers.items() if at <= self.now):
+        while due := sorted((at, key) for key, at in (self.timers | self.mailbox_timers).items() if at <= self.now):
             _, (topic, kind) = due[0]
-            del self.timers[topic, kind]
+            del self._timers_of(kind)[topic, kind]
             self._run_timer(topic, kind)
 
     # What can be seen.
@@ -246,7 +251,11 @@ class World:
 
     def mail(self, who: Player) -> list[StoredMessage]:
         """An agent's messages, oldest first."""
-        return [message for message in self.states["message"].values() if message.to_agent_id == who.id]
+        return self.mail_to(who.id)
+
+    def mail_to(self, agent_id: str) -> list[StoredMessage]:
+        """The messages to an agent of that id, oldest first."""
+        return [message for message in self.states["message"].values() if message.to_agent_id == agent_id]
 
     def everything(self) -> Any:
         """All that a refusal must leave as it was, for comparison."""
@@ -255,7 +264,7 @@ class World:
             {account: amount for account, amount in self.accounts.items() if amount},
             {stream: dict(chunks) for stream, chunks in self.chunks.items() if chunks},
             dict(self.checkpoints),
-            dict(self.timers),
+            self.timers | self.mailbox_timers,
             {channel: list(steps) for channel, steps in self.steps.items() if steps},
             list(self.outcomes),
             +self.spent,
@@ -274,9 +283,24 @@ class World:
         self._ids += 1
         return f"00000000-0000-7000-8000-{self._ids:012x}"
 
+    def new_token(self) -> str:
+        """A fresh secret."""
+        return f"token-{self.new_id()}"
+
     def context(self, sender: Identity, topic: str) -> Context:
         """What a handler may know, now."""
-        return Context(sender=sender, now=self.now, market=self.market, new_id=self.new_id, topic=topic)
+        return Context(
+            sender=sender,
+            now=self.now,
+            market=self.market,
+            new_id=self.new_id,
+            new_token=self.new_token,
+            topic=topic,
+        )
+
+    def _timers_of(self, kind: str) -> dict[tuple[str, str], datetime]:
+        """Those of mailboxes stand apart: nearly everything leaves somebody a message."""
+        return self.mailbox_timers if kind == MAILBOX else self.timers
 
     def _route(self, topic: str) -> tuple[ModuleType, str]:
         prefix, _, topic_id = topic.partition(":")
@@ -296,14 +320,15 @@ class World:
             self._run(CLOCKS[kind], THE_HOUSE, topic, {})
             return
         module, topic_id = self._route(topic)
-        store = STORES[module.JOIN.loads]
+        store = STORES.get(module.JOIN.loads, "")
         loaded = LOADERS[module.JOIN.loads](self, topic_id, None, THE_HOUSE)
         decision = module.TIMERS[kind](loaded, self.context(THE_HOUSE, topic))
         self._carry_out(decision, THE_HOUSE, store)
 
     def _carry_out(self, decision: Decision, sender: Identity, store: str) -> None:
         ties = self.book.ties()
-        self._post([change for change in decision.changes if isinstance(change, Entry)])  # It alone may refuse.
+        mailroom.require_room(self, decision.changes, sender)  # This alone may refuse, and the next.
+        self._post([change for change in decision.changes if isinstance(change, Entry)])
         if decision.state is not None:
             self._keep(store, decision.state.id, decision.state)
         mail = [self._change(change, sender) for change in decision.changes]
@@ -335,12 +360,12 @@ class World:
             case Entry():
                 pass  # It went first.
             case Timer(kind, topic, None):
-                self.timers.pop((topic, kind), None)
+                self._timers_of(kind).pop((topic, kind), None)
             case Timer(kind, topic, due_at):
                 assert due_at is not None, "the case before this one has those"
-                self.timers[topic, kind] = due_at
+                self._timers_of(kind)[topic, kind] = due_at
             case Mail():
-                return self._deliver(change)
+                return self._deliver(change, sender)
             case Spend(amount):
                 self.spent[sender.key_id] += amount
             case Insert(store, id_, state):
@@ -349,7 +374,7 @@ class World:
             case Save(store, id_, before, state):
                 assert self.states[store][id_] == before, "a save rests on what is stored"
                 self._keep(store, id_, state)
-            case StoreChunk() | StoreCheckpoint() | DropStreams() | NoteStep():
+            case StoreChunk() | StoreCheckpoint() | DropStreams() | NoteStep() | DropMessages():
                 self._append(change)
             case Outcome():
                 self.outcomes.append(change)
@@ -358,7 +383,7 @@ class World:
                 raise AssertionError(message)
         return None
 
-    def _append(self, change: StoreChunk | StoreCheckpoint | DropStreams | NoteStep) -> None:
+    def _append(self, change: StoreChunk | StoreCheckpoint | DropStreams | NoteStep | DropMessages) -> None:
         match change:
             case StoreChunk():
                 chunks = self.chunks[change.task_id, change.direction]
@@ -376,6 +401,8 @@ class World:
                 steps = self.steps[change.channel_id]
                 assert change.step.number == len(steps) + 1, "steps are appended in order"
                 steps.append(change.step)
+            case DropMessages():
+                mailroom.drop(self, change)
 
     def _require_in_order(self, change: StoreChunk, chunks: dict[int, bytes]) -> None:
         """What a chunk says that is in order now is so, and the stream's digest is over just that."""
@@ -408,17 +435,12 @@ class World:
         self.accounts = after
         self.entries.extend(entries)
 
-    def _deliver(self, mail: Mail) -> Broadcast:
-        message = StoredMessage(
-            id=self.new_id(),
-            to_agent_id=mail.to_agent_id,
-            from_agent_id=mail.from_agent_id,
-            type=mail.type,
-            payload=as_told(mail.payload),
-            inserted_at=self.now,
-        )
+    def _deliver(self, mail: Mail, sender: Identity) -> Broadcast:
+        message = mailroom.deliver(self, mail, sender)
         self._keep("message", message.id, message)
-        return Broadcast(f"messages:{mail.to_agent_id}", "new_message", delivery(message))
+        timer = (f"messages:{mail.to_agent_id}", MAILBOX)
+        self.mailbox_timers[timer] = min(self.mailbox_timers.get(timer, message.expires_at), message.expires_at)
+        return announced(message)
 
 
 def identity_behind(who: Who) -> Identity:
@@ -514,19 +536,6 @@ def _accepting(world: World, topic_id: str, _request: Any, _sender: Identity) ->
     return AcceptanceFacts(channel=channel, agents=agents)
 
 
-def _mailbox(world: World, topic_id: str, _request: Any, _sender: Identity) -> tuple[StoredMessage, ...]:
-    return tuple(
-        message
-        for message in world.states["message"].values()
-        if message.to_agent_id == topic_id and message.status == "queued"
-    )
-
-
-def _message(world: World, topic_id: str, request: Any, _sender: Identity) -> StoredMessage | None:
-    message: StoredMessage | None = world.states["message"].get(request.message_id)
-    return message if message is not None and message.to_agent_id == topic_id else None
-
-
 LOADERS: dict[str, Loader] = {
     "task": _state("task"),
     "task_facts": _task_facts,
@@ -536,8 +545,7 @@ LOADERS: dict[str, Loader] = {
     "channel_opening": _channel_opening,
     "payment_accepting": _accepting,
     **{name: _channel for name in STORES if name.startswith("payment") and name != "payment_accepting"},
-    "mailbox": _mailbox,
-    "message": _message,
+    **mailroom.LOADERS,
     "contact_asking": lambda world, _topic_id, request, sender: world.book.asking(request, sender),
     "contact_answering": lambda world, _topic_id, request, sender: world.book.answering(request, sender),
     "contact_removing": lambda world, _topic_id, request, sender: world.book.removing(request, sender),

@@ -17,37 +17,64 @@ try:
     from band.agent import Agent
     from band.client.rest import NO_RETRY_REQUEST_OPTIONS, AsyncRestClient, aclose_rest_client
     from band.client.streaming import WebSocketClient
-    from band.core.exceptions import AgentAlreadyRunningError
+    from band.core.exceptions import AgentAlreadyRunningError, MessagePostError
+    from band.core.settlement import SettlementResult
     from band.core.simple_adapter import SimpleAdapter
     from band.core.types import ConflictPolicy
     from band.platform.link import BandLink
     from band.runtime.contact_tools import ContactTools
     from band.runtime.contacts import ContactEventConfig, ContactEventStrategy
+    from band.runtime.tools import AgentTools, HumanTools
     from band_rest import (
         AddAgentContactResponseData,
+        AgentActivityDetail,
         AgentContact,
         AgentRegisterRequest,
         BadRequestError,
+        ChatEventRequest,
+        ChatMessage,
+        ChatMessageRequest,
+        ChatParticipant,
+        ChatParticipantDetails,
+        ChatRoom,
+        ChatRoomRequest,
         ConflictError,
         ContactRequest,
         ForbiddenError,
+        MeChatRoom,
+        MessageSentResponse,
+        MessageStatusResponse,
         NotFoundError,
+        ParticipantRequest,
         Peer,
         ReceivedContactRequest,
         SentContactRequest,
         UnauthorizedError,
         UnprocessableEntityError,
     )
+    from band_rest.agent_api_activity.client import AsyncAgentApiActivityClient
+    from band_rest.agent_api_chats.client import AsyncAgentApiChatsClient
+    from band_rest.agent_api_chats.types import RenameAgentChatRequestChat as NewTitle
     from band_rest.agent_api_contacts.client import AsyncAgentApiContactsClient
+    from band_rest.agent_api_context.client import AsyncAgentApiContextClient
+    from band_rest.agent_api_events.client import AsyncAgentApiEventsClient
     from band_rest.agent_api_identity.client import AsyncAgentApiIdentityClient
+    from band_rest.agent_api_messages.client import AsyncAgentApiMessagesClient
+    from band_rest.agent_api_participants.client import AsyncAgentApiParticipantsClient
     from band_rest.agent_api_peers.client import AsyncAgentApiPeersClient
     from band_rest.core.api_error import ApiError
     from band_rest.human_api_agents.client import AsyncHumanApiAgentsClient
+    from band_rest.human_api_chats.client import AsyncHumanApiChatsClient
+    from band_rest.human_api_chats.types import CreateMyChatRoomRequestChat as MyNewChat
     from band_rest.human_api_contacts.client import AsyncHumanApiContactsClient
     from band_rest.human_api_contacts.types import CreateContactRequestRequestContactRequest as Invitation
+    from band_rest.human_api_messages.client import AsyncHumanApiMessagesClient
+    from band_rest.human_api_participants.client import AsyncHumanApiParticipantsClient
     from band_rest.human_api_peers.client import AsyncHumanApiPeersClient
     from band_rest.human_api_profile.client import AsyncHumanApiProfileClient
     from band_rest.human_api_profile.types import UpdateMyProfileRequestUser as Profile
+    from band_rest.types import ChatMessageRequestMentionsItem as Mention
+    from band_sdk_core import validate_event_payload
 except ImportError as missing:
     pytest.skip(f"band-sdk is missing ({missing}): `make test` installs it", allow_module_level=True)
 
@@ -65,11 +92,29 @@ __all__ = [
     "REMOVED",
     "UPDATED",
     "Agent",
+    "AgentActivityDetail",
     "AgentAlreadyRunningError",
     "AgentRegisterRequest",
+    "AgentTools",
     "ApiError",
+    "AsyncAgentApiActivityClient",
+    "AsyncAgentApiChatsClient",
+    "AsyncAgentApiContextClient",
+    "AsyncAgentApiEventsClient",
+    "AsyncAgentApiMessagesClient",
+    "AsyncAgentApiParticipantsClient",
+    "AsyncHumanApiChatsClient",
+    "AsyncHumanApiMessagesClient",
+    "AsyncHumanApiParticipantsClient",
     "BadRequestError",
     "BandLink",
+    "ChatEventRequest",
+    "ChatMessage",
+    "ChatMessageRequest",
+    "ChatParticipant",
+    "ChatParticipantDetails",
+    "ChatRoom",
+    "ChatRoomRequest",
     "ConflictError",
     "ConflictPolicy",
     "ContactEventConfig",
@@ -77,13 +122,23 @@ __all__ = [
     "ContactTools",
     "Ear",
     "ForbiddenError",
+    "HumanTools",
     "Invitation",
+    "MeChatRoom",
+    "Mention",
+    "MessagePostError",
+    "MessageSentResponse",
+    "MessageStatusResponse",
+    "MyNewChat",
+    "NewTitle",
     "NotFoundError",
     "PHXConnectionError",
     "PHXTopicError",
+    "ParticipantRequest",
     "Peer",
     "Player",
     "Profile",
+    "SettlementResult",
     "SimpleAdapter",
     "Stage",
     "UnauthorizedError",
@@ -92,6 +147,7 @@ __all__ = [
     "aclose_rest_client",
     "present",
     "served",
+    "validate_event_payload",
 ]
 
 RECEIVED = "contact_request_received"
@@ -141,10 +197,14 @@ class Ear:
         """A callback that hears every event of a topic, as it is on the wire."""
         await self._told.put((str(message.event), message.payload))
 
+    async def any(self) -> tuple[str, Any]:
+        """The next event, and its payload."""
+        async with asyncio.timeout(WITHIN_S):
+            return await self._told.get()
+
     async def next(self, event: str) -> Any:
         """The payload of the next event, which is of that name: nothing else came before it."""
-        async with asyncio.timeout(WITHIN_S):
-            told, payload = await self._told.get()
+        told, payload = await self.any()
         assert told == event, f"{told} came before {event}: {payload}"
         return payload
 
@@ -235,12 +295,14 @@ class Stage:
         self.user_socket_url = market.url.replace("http", "ws", 1) + "/user_socket/websocket"
         self._stack = AsyncExitStack()
         self._sockets: list[WebSocketClient] = []
+        self._links: list[BandLink] = []
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_failure: object) -> None:
-        dropped = [socket.validation_error_count for socket in self._sockets]
+        sockets = [*self._sockets, *(link._ws for link in self._links if link._ws is not None)]  # noqa: SLF001 - the count stands there alone.
+        dropped = [socket.validation_error_count for socket in sockets]
         await self._stack.aclose()
         assert not any(dropped), "the SDK's own validator has refused a payload; see its log"
 
@@ -309,22 +371,35 @@ class Stage:
     async def link(self, agent: Player) -> BandLink:
         """The SDK's link, connected."""
         link = BandLink(agent.id, agent.key, ws_url=self.socket_url, rest_url=self.market.url)
+        self._links.append(link)
         self._stack.push_async_callback(aclose_rest_client, link.rest)
         await link.connect()
         self._stack.push_async_callback(link.disconnect)
         return link
 
-    async def run(self, agent: Player, contact_config: ContactEventConfig | None = None) -> Agent:
-        """The SDK's runtime, started, with an adapter that is never asked for anything: there are no rooms."""
+    async def run(
+        self,
+        agent: Player,
+        contact_config: ContactEventConfig | None = None,
+        *,
+        adapter: SimpleAdapter[Any] | None = None,
+        **options: Any,
+    ) -> Agent:
+        """The SDK's runtime, started; its adapter is never asked for anything, unless one is given.
+
+        `options` are those of `Agent.create`.
+        """
         running = Agent.create(
-            adapter=Idle(),
+            adapter=adapter or Idle(),
             agent_id=agent.id,
             api_key=agent.key,
             ws_url=self.socket_url,
             rest_url=self.market.url,
             contact_config=contact_config,
+            **options,
         )
         await running.start()
+        self._links.append(running.runtime.link)
         self._stack.push_async_callback(aclose_rest_client, running.runtime.link.rest)
         self._stack.push_async_callback(running.stop)
         return running

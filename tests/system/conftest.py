@@ -9,6 +9,7 @@ import pytest
 
 from tests.system.harness import ROOT, MarketProcess
 
+PACKAGES = ROOT / "tests/system/js/node_modules"
 ECHO_ROOM = {"AGRENTING_TOPICS": '["examples.echo_room"]'}
 
 
@@ -26,6 +27,6 @@ def node() -> str:
     """Node.js: of the environment, else of the machine."""
     own = Path(sys.executable).parent / "node"
     found = str(own) if own.exists() else shutil.which("node")
-    if found is None or not (ROOT / "tests/system/js/node_modules/phoenix").exists():
+    if found is None or not all((PACKAGES / name).exists() for name in ("phoenix", "@finos/fdc3-agent-proxy")):
         pytest.skip("Node.js or the npm packages of tests/system/js are missing: `make test` installs both")
     return found

@@ -33,7 +33,7 @@ from crypto import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 60.0
 REPLY_TIMEOUT_S = 10.0
 STOP_TIMEOUT_S = 15.0
 

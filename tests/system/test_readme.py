@@ -17,7 +17,7 @@ import pytest
 
 from agrenting.cli import build_parser
 from agrenting.config import ENVIRONMENT_ONLY, ENVIRONMENT_PREFIX, Settings, load_settings
-from channels.handlers import Limits
+from channels.limits import Limits
 from tests.system.harness import ROOT, MarketProcess, free_environment
 
 README = (ROOT / "README.md").read_text("utf-8")

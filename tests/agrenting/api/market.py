@@ -39,6 +39,7 @@ from crypto import (
 
 START = datetime(2030, 1, 1, 12, tzinfo=UTC)
 PRICE = 1_000
+HEARD_WITHIN_S = 10.0
 PATTERNS = [(operation, as_pattern(operation.full_path)) for operation in OPERATIONS]
 
 
@@ -170,9 +171,23 @@ class FakeSocket:
         self.closed_with: int | None = None
         self.outbox_bytes = 0
         self.is_full = False
+        self.close_sent = False
+        self._more = asyncio.Event()
 
     def send_message(self, message: str | bytes) -> None:
         self.sent.append(json.loads(message))
+        self._more.set()
+
+    async def drained(self) -> None:
+        """It reads as fast as it is sent to."""
+
+    async def heard(self, event: str, count: int) -> list[Any]:
+        """The payloads of an event, once so many of them have come."""
+        async with asyncio.timeout(HEARD_WITHIN_S):
+            while len(found := [message[4] for message in self.sent if message[3] == event]) < count:
+                self._more.clear()
+                await self._more.wait()
+        return found
 
     def close_with(self, code: int, reason: str) -> None:
         self.closed_with = code
@@ -328,6 +343,10 @@ def require_documented(method: str, path: str, answer: httpx.Response) -> None:
         (operation for operation, pattern in PATTERNS if operation.method == method and pattern.fullmatch(path)), None
     )
     if operation is None:
+        return
+    if answer.status_code == 204:
+        responses = reading.document()["paths"][operation.full_path][method.lower()]["responses"]
+        assert ("204" in responses, answer.content) == (True, b""), f"{method} {path}"
         return
     media_type = answer.headers["content-type"].partition("; charset")[0]
     validator = validator_of(operation.full_path, method.lower(), str(answer.status_code), media_type)

@@ -132,6 +132,7 @@ async def require_sound(market: Marketplace, *, locked: int | None = None) -> No
 
 
 async def timers(market: Marketplace) -> list[tuple[str, str]]:
-    """Topic and kind of what is armed."""
-    rows = await market.server.database.read(lambda tx: tx.all("SELECT topic, kind FROM timers ORDER BY 1, 2"))
+    """Topic and kind of what is armed, but for mailboxes."""
+    armed = "SELECT topic, kind FROM timers WHERE kind <> 'mailbox' ORDER BY 1, 2"
+    rows = await market.server.database.read(lambda tx: tx.all(armed))
     return [(topic, kind) for topic, kind in rows]

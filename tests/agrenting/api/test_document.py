@@ -18,7 +18,7 @@ from agrenting.api.operation import Callers, Operation
 from agrenting.api.page import CONTENT_SECURITY_POLICY, STYLE, make_page
 from agrenting.api.rest import NOUNS, OPERATIONS
 from agrenting.api.schemas import Schemas
-from channels import discovery, messages, negotiation, task
+from channels import discovery, mail_sending, messages, negotiation, task
 from channels.handlers import Handler
 from tests.agrenting.api.market import Marketplace
 
@@ -31,7 +31,8 @@ DESCRIBED = [
 TWINS: dict[str, Handler] = {
     "POST /api/v1/negotiations": discovery.HANDLERS["open_negotiation"],
     "POST /api/v1/tasks": discovery.HANDLERS["open_task"],
-    "POST /api/v1/messages/{id}/acknowledge": messages.HANDLERS["acknowledge"],
+    "POST /api/v1/messages": mail_sending.SEND,
+    **{f"POST /api/v1/messages/{{id}}/{event}": handler for event, handler in messages.HANDLERS.items()},
     **{f"POST /api/v1/negotiations/{{id}}/{event}": handler for event, handler in negotiation.HANDLERS.items()},
     **{f"POST /api/v1/tasks/{{id}}/{event}": handler for event, handler in task.HANDLERS.items()},
 }
@@ -101,9 +102,9 @@ def test_every_operation_says_what_it_takes_and_answers(name: str, described: di
     assert len(names) == len(set(names))
     assert {status[0] for status in described["responses"]} <= {"2", "4", "5"}
     assert "500" not in described["responses"]
-    for answer in described["responses"].values():
+    for status, answer in described["responses"].items():
         assert answer["description"]
-        assert answer["content"]
+        assert bool(answer["content"]) is (status != "204")
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.full_path)

@@ -160,11 +160,26 @@ async def test_a_user_asks_for_users_or_for_agents(acme: Town) -> None:
     assert list(refused.details) == ["/type"]
 
 
-async def test_a_room_leaves_nobody_out_because_there_are_none(acme: Town) -> None:
-    room = "3f0e8e0c-1111-4222-8333-444455556666"
+async def test_a_room_leaves_out_who_takes_part_in_it(acme: Town) -> None:
+    client = acme["client"]
+    room = (await client.post("/agent/chats", {"chat": {}}))["id"]
+    for name in ("sibling", "frida", "friend"):
+        body = {"participant": {"participant_id": acme.ids[name]}}
+        await client.post(f"/agent/chats/{room}/participants", body)
 
-    assert await peers_of(acme["client"], not_in_chat=room) == await peers_of(acme["client"])
-    assert await peers_of(acme["alice"], "/me/peers", not_in_chat=room) == await peers_of(acme["alice"], "/me/peers")
+    outside = [row for row in PEERS if row[0] not in {"sibling", "frida", "friend"}]
+    rows = await peers_of(client, not_in_chat=room)
+    assert [(row["name"], row["type"], row["source"], row["is_contact"]) for row in rows] == outside
+    assert len(await peers_of(client)) == len(PEERS)
+
+
+@pytest.mark.parametrize("room", ["3f0e8e0c-1111-4222-8333-444455556666", "", "of another"])
+async def test_a_room_that_one_takes_no_part_in_is_not_found(acme: Town, room: str) -> None:
+    if room == "of another":
+        room = (await acme["friend"].post("/agent/chats", {"chat": {}}))["id"]
+
+    for who, path in (("client", "/agent/peers"), ("alice", "/me/peers")):
+        assert (await acme[who].refused("GET", path, params={"not_in_chat": room})).why == (404, "not_found")
 
 
 async def test_a_removed_contact_is_a_peer_no_more_unless_for_another_reason(acme: Town) -> None:

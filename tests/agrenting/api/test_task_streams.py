@@ -26,13 +26,13 @@ def seqs(page: Any) -> list[int]:
 
 async def test_a_checkpoint_is_handed_back_to_the_provider_alone(alice: Player, bob: Player, path: str) -> None:
     assert (await bob.get(path))["checkpoint"] is None
-    told = await bob.post(f"{path}/checkpoint", {"state": {"private": 3}, "seq": 3})
+    told = await bob.post(f"{path}/checkpoint", {"state": {"secret": 3}, "seq": 3})
 
     assert (told["seq"], told["status"]) == (3, "in_progress")  # It starts the task.
-    assert (await bob.get(path))["checkpoint"] == {"state": {"private": 3}, "seq": 3}
+    assert (await bob.get(path))["checkpoint"] == {"state": {"secret": 3}, "seq": 3}
     seen = await alice.call("GET", path)
     assert "checkpoint" not in seen.json()["data"]
-    assert "private" not in seen.text
+    assert "secret" not in seen.text
 
 
 async def test_a_checkpoint_goes_forward_and_the_same_one_again_is_a_repetition(bob: Player, path: str) -> None:

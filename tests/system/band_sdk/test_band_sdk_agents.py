@@ -1,7 +1,5 @@
 """Band's own SDK, unmodified: a user registers, lists and deletes its agents."""
 
-from collections.abc import AsyncIterator, Iterator
-
 import pytest
 
 from tests.system.band import (
@@ -11,21 +9,7 @@ from tests.system.band import (
     UnauthorizedError,
     UnprocessableEntityError,
     present,
-    served,
 )
-from tests.system.harness import MarketProcess
-
-
-@pytest.fixture(scope="module")
-def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MarketProcess]:
-    with served(tmp_path_factory.mktemp("band")) as market:
-        yield market
-
-
-@pytest.fixture
-async def stage(market: MarketProcess) -> AsyncIterator[Stage]:
-    async with Stage(market) as stage:
-        yield stage
 
 
 async def test_a_registered_agent_works_at_once_and_is_listed(stage: Stage) -> None:

@@ -1,7 +1,6 @@
 """Band's own SDK, unmodified: who an agent and a user are, and whom they find."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
@@ -15,23 +14,9 @@ from tests.system.band import (
     UnauthorizedError,
     UnprocessableEntityError,
     present,
-    served,
 )
-from tests.system.harness import MarketProcess
 
 WITHIN_S = 10
-
-
-@pytest.fixture(scope="module")
-def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MarketProcess]:
-    with served(tmp_path_factory.mktemp("band")) as market:
-        yield market
-
-
-@pytest.fixture
-async def stage(market: MarketProcess) -> AsyncIterator[Stage]:
-    async with Stage(market) as stage:
-        yield stage
 
 
 async def peers_of(player: Player, page_size: int = 100) -> dict[str, Peer]:

@@ -1,10 +1,9 @@
-"""Band's own SDK, unmodified: what both sides are told of their contacts, through its own socket and its own validator.
+"""Band's own SDK, unmodified: what is told of contacts and rooms, through its own socket and its own validator.
 
 Every test ends with the count of payloads that the validator has dropped, which is none (`Stage`).
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,22 +20,11 @@ from tests.system.band import (
     Player,
     Stage,
     served,
+    validate_event_payload,
 )
-from tests.system.harness import MarketProcess
+from tests.system.band_rooms import MyRoom, Room
 
 WITHIN_S = 10
-
-
-@pytest.fixture(scope="module")
-def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MarketProcess]:
-    with served(tmp_path_factory.mktemp("band")) as market:
-        yield market
-
-
-@pytest.fixture
-async def stage(market: MarketProcess) -> AsyncIterator[Stage]:
-    async with Stage(market) as stage:
-        yield stage
 
 
 async def hears_nothing_more(ear: Ear, witness: Player) -> None:
@@ -321,3 +309,91 @@ async def test_user_and_user_are_told(stage: Stage) -> None:
         assert (await ear.next(UPDATED))["status"] == "approved"
         added = await ear.next(ADDED)
         assert (added["handle"], added["type"]) == (other.handle, "User")
+
+
+# Rooms: each push as it is on the wire, beside what the SDK's validator takes.
+
+ROOM = ({"id", "inserted_at", "updated_at"}, {"title", "task_id"})
+MESSAGE = (
+    {"id", "content", "message_type", "sender_id", "sender_type", "inserted_at", "updated_at"},
+    {"sender_name", "chat_room_id", "thread_id", "metadata"},
+)
+PUSHES = {
+    "room_added": ROOM,
+    "room_removed": ROOM,
+    "message_created": MESSAGE,
+    "message_updated": MESSAGE,
+    "participant_added": ({"id", "name", "type"}, {"description", "is_external", "is_remote"}),
+    "participant_removed": ({"id", "name", "type"}, set[str]()),
+    "room_deleted": ({"id"}, set[str]()),
+}
+"""What must be a string, and what may be null; everything else may be absent, but not null."""
+
+
+async def hear_everything(stage: Stage, player: Player, *topics: str) -> Ear:
+    """A socket of an agent or a user on some topics: payloads as they are on the wire."""
+    ear = Ear()
+    client = await stage.user_socket(player)
+    for topic in topics:
+        await client.subscribe_to_topic(topic, ear.hear_message)
+    return ear
+
+
+async def pushed(ear: Ear, *events: str) -> None:
+    """The next pushes are these, and the SDK takes each of them as it is."""
+    for event in events:
+        payload = await ear.next(event)
+        required, nullable = PUSHES[event]
+        assert not [name for name in required if not isinstance(payload.get(name), str)], (event, payload)
+        assert not [name for name, value in payload.items() if value is None and name not in nullable], (event, payload)
+        validate_event_payload(event, payload)
+
+
+async def test_every_push_of_a_room_is_as_the_sdk_takes_it(stage: Stage) -> None:
+    """With as little in them as there can be: no title, no task, a user of no name, an agent of no tags."""
+    olga = stage.user("olga")
+    alice, bob = stage.agent(owner=olga, called="Alice"), stage.agent(owner=olga, called="Bob")
+    of_bob = await hear_everything(stage, bob, f"agent_rooms:{bob.id}")
+    of_olga = await hear_everything(stage, olga, f"user_rooms:{olga.id}")
+    plain, full = await Room.create(alice, olga), await Room.create(alice, title="Tea", task_id="a task")
+    await pushed(of_olga, "room_added")
+    room_topics = [f"{kind}:{plain.id}" for kind in ("chat_room", "room_participants")]
+    in_room = await hear_everything(stage, alice, *room_topics)
+    user_in_room = await hear_everything(stage, olga, *room_topics)
+
+    await plain.add(bob)
+    await full.add(bob)
+    await full.remove(bob)
+    await pushed(of_bob, "room_added", "room_added", "room_removed")
+    await pushed(in_room, "participant_added")
+    await pushed(user_in_room, "participant_added")
+
+    said = await plain.of(bob).say("To both", alice, olga)
+    await plain.take(said.id)
+    await plain.finish(said.id)
+    await pushed(in_room, "message_created")
+    await pushed(user_in_room, "message_created", "message_updated", "message_updated")
+
+    await plain.remove(bob)
+    await plain.add(bob)
+    with stage.market.rest(olga.key) as rest:
+        assert rest.delete(f"/api/v1/me/chats/{plain.id}").is_success
+    await pushed(in_room, "participant_removed", "participant_added", "room_deleted")
+    await pushed(user_in_room, "participant_removed", "participant_added", "room_deleted")
+    await pushed(of_bob, "room_removed", "room_added", "room_removed")
+    await pushed(of_olga, "room_removed")
+
+
+async def test_people_who_come_and_go_are_told_with_a_name_and_a_handle(stage: Stage) -> None:
+    olga = stage.user("olga")
+    alice = stage.agent(owner=olga, called="Alice")
+    room = await Room.create(alice)
+    ear = await hear_everything(stage, alice, f"room_participants:{room.id}")
+
+    await room.add(olga)
+    await MyRoom(olga, room.id).remove(olga)
+
+    for event in ("participant_added", "participant_removed"):
+        payload = await ear.next(event)
+        assert (payload["id"], payload["type"], payload["handle"]) == (olga.id, "User", olga.handle)
+        assert payload["name"]

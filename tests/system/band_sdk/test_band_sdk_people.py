@@ -1,6 +1,6 @@
 """Band's own SDK, unmodified: the doors of users: contacts of their own, and answers for their agents."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -16,23 +16,9 @@ from tests.system.band import (
     Stage,
     UnprocessableEntityError,
     present,
-    served,
 )
-from tests.system.harness import MarketProcess
 
 NO_SUCH_ID = "00000000-0000-4000-8000-000000000000"
-
-
-@pytest.fixture(scope="module")
-def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MarketProcess]:
-    with served(tmp_path_factory.mktemp("band")) as market:
-        yield market
-
-
-@pytest.fixture
-async def stage(market: MarketProcess) -> AsyncIterator[Stage]:
-    async with Stage(market) as stage:
-        yield stage
 
 
 async def friends_of(user: Player) -> set[str | None]:

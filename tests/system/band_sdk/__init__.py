@@ -1,0 +1,1 @@
+"""Band's own SDK, unmodified, against a real server."""
