@@ -26,7 +26,8 @@ from tests.system.band_rooms import (
 )
 from tests.system.harness import MarketProcess
 
-EXPECTED_COMPLAINTS = ()
+EXPECTED_COMPLAINTS = ("Error during /next resync",)
+"""Its removal from a room may cross an agent's question for the next message there, which is refused then."""
 
 
 async def test_an_agent_that_is_added_to_a_room_takes_a_mention_and_answers(
