@@ -90,12 +90,6 @@ def organisation_by_name(tx: Tx, name: str) -> Organisation | None:
     return None if row is None else Organisation(id=row[0], name=row[1], created_at=from_ms(row[2]))
 
 
-def organisation_by_id(tx: Tx, id_: str) -> Organisation | None:
-    """The organisation of an id."""
-    row = tx.one("SELECT id, name, created_at FROM organisations WHERE id = :id", id=id_)
-    return None if row is None else Organisation(id=row[0], name=row[1], created_at=from_ms(row[2]))
-
-
 def organisations(tx: Tx, *, after: str, limit: int) -> list[Organisation]:
     """Organisations by id, after `after`."""
     rows = tx.all(

@@ -1,4 +1,4 @@
-"""A whole server on a real port, for tests of what comes over sockets; its database is a copy of one migrated once."""
+"""A database that is migrated once, and copied for every test; and whole servers on real ports over such copies."""
 
 import shutil
 from collections.abc import AsyncIterator
@@ -17,6 +17,12 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("migrated")
     migrate(settings_of(folder).database_path)
     return folder
+
+
+@pytest.fixture(scope="session")
+def empty(migrated: Path) -> Path:
+    """That database."""
+    return settings_of(migrated).database_path
 
 
 @pytest.fixture

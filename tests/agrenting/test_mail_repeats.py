@@ -11,20 +11,11 @@ from pathlib import Path
 import pytest
 
 from agrenting import mailboxes
-from agrenting.db.migrate import migrate
 from agrenting.replays import PAGES_PER_OUTBOX
 from channels.wire import Outgoing
 from tests.agrenting.mail_stage import OUTBOX, TOPIC, Stage, Wire
 
 WEEK_S = 604_800
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with nothing in it, made once."""
-    path = tmp_path_factory.mktemp("empty") / "market.sqlite3"
-    migrate(path)
-    return path
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import pytest
 
 from agrenting import mailboxes
 from agrenting.db.commit import StorageUnavailable
-from agrenting.db.migrate import migrate
 from agrenting.replays import PAGES_PER_OUTBOX
 from channels.told import Broadcast
 from tests.agrenting.mail_stage import OUTBOX, TOPIC, Stage, Wire
@@ -20,14 +19,6 @@ from tests.agrenting.mail_stage import OUTBOX, TOPIC, Stage, Wire
 WEEK_S = 604_800
 EARLIER_ID = "01000000-0000-7000-8000-000000000000"
 """An id as it was made while the clock was years behind."""
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with nothing in it, made once."""
-    path = tmp_path_factory.mktemp("empty") / "market.sqlite3"
-    migrate(path)
-    return path
 
 
 @pytest.fixture

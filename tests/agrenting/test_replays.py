@@ -12,19 +12,10 @@ from typing import Any
 import pytest
 
 from agrenting import replays
-from agrenting.db.migrate import migrate
 from agrenting.replays import Position, Replay
 from agrenting.subscriptions import Subscription
 from channels.wire import Vsn
 from tests.agrenting.replay_stage import OUTBOX, Stage, Wire, data_of
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with nothing in it, made once."""
-    path = tmp_path_factory.mktemp("empty") / "market.sqlite3"
-    migrate(path)
-    return path
 
 
 @pytest.fixture

@@ -1,28 +1,11 @@
-"""A fresh marketplace for every test; its database file is a copy of one that was migrated once."""
+"""A fresh marketplace for every test, on a copy of the database that was migrated once."""
 
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from agrenting.db.migrate import migrate
-from tests.agrenting.api.market import Caller, Marketplace, Player, marketplace, settings_of
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with an empty database of the newest schema."""
-    folder = tmp_path_factory.mktemp("migrated")
-    migrate(settings_of(folder).database_path)
-    return folder
-
-
-@pytest.fixture
-def folder(tmp_path: Path, migrated: Path) -> Path:
-    """A data folder of the test's own."""
-    shutil.copytree(migrated, tmp_path / "var")
-    return tmp_path / "var"
+from tests.agrenting.api.market import Caller, Marketplace, Player, marketplace
 
 
 @pytest.fixture
