@@ -1,4 +1,4 @@
-"""create_app: the Litestar application around a server: sockets, REST, health, metrics, and the API's own page."""
+"""create_app: the Litestar application around a server: sockets, REST, health, metrics, dashboard, the API's page."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -11,6 +11,7 @@ from litestar.handlers import ASGIRouteHandler
 from agrenting.api import rest_options
 from agrenting.clock import Clock, system_clock
 from agrenting.config import Settings
+from agrenting.pages import page_handlers
 from agrenting.server import Server
 from agrenting.sockets import AGENT_PATHS, DACP_PATHS, USER_PATHS
 
@@ -33,7 +34,8 @@ def create_app(settings: Settings, clock: Clock = system_clock) -> Litestar:
             yield
 
     options: dict[str, Any] = rest_options(server)
-    options["route_handlers"] = [*options["route_handlers"], _socket_handler(server)]
+    pages = page_handlers() if settings.on_dashboard else []
+    options["route_handlers"] = [*options["route_handlers"], _socket_handler(server), *pages]
     return Litestar(**options, lifespan=[lifespan], logging_config=None, state=State({"server": server}))
 
 

@@ -88,7 +88,10 @@ def build_parser() -> argparse.ArgumentParser:
     serve = command(nouns, "serve", commands.serve, "migrate the data folder, then serve it until SIGTERM")
     serve.add_argument("--host", help="where to listen (default 127.0.0.1)")
     serve.add_argument("--port", type=int, help="the port (default 4000; 0: a free one)")
-    _add_demo(command(nouns, "demo", commands.demo, "watch strangers meet, bargain, get paid, and fail to cheat"))
+    _add_demo(
+        command(nouns, "demo", commands.demo, "watch strangers meet, bargain, and get paid; then a living market")
+    )
+    _add_top(command(nouns, "top", commands.top, "show the numbers of the whole market, again and again"))
     command(nouns, "config", commands.config, "print the settings in force")
     command(nouns, "migrate", commands.migrate_folder, "bring the data folder to this program's schema")
     command(nouns, "keygen", commands.keygen, "make an agent's signing key")
@@ -166,6 +169,13 @@ def _add_verify(verify: argparse.ArgumentParser) -> None:
 def _add_demo(demo: argparse.ArgumentParser) -> None:
     demo.add_argument("--once", action="store_true", help="end after one deal; exit code 0 only if everything balanced")
     demo.add_argument("--verbose", action="store_true", help="print every frame")
+
+
+def _add_top(top: argparse.ArgumentParser) -> None:
+    top.add_argument(
+        "--interval", type=float, metavar="S", help="seconds between two looks (default 2); with --json one object each"
+    )
+    top.add_argument("--once", action="store_true", help="look once")
 
 
 def _noun(nouns: Any, name: str, text: str) -> Any:

@@ -5,6 +5,7 @@ import hashlib
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from agrenting import auth, registry
 from agrenting.announcements import Announcement
 from agrenting.clock import system_clock, to_ms
 from agrenting.config import Settings
-from agrenting.db import agents, ledger, messages, people, private_sides, room_sides, sides, states
+from agrenting.db import agents, ledger, messages, people, private_sides, rollup_doctor, room_sides, sides, states
 from agrenting.db.database import open_writer
 from agrenting.db.migrate import migrate
-from agrenting.db.transaction import WriterTx
+from agrenting.db.transaction import Tx, WriterTx
 from agrenting.folder import Folder
 from agrenting.market import note_restored
 from channels.agents import PricingModel
@@ -58,7 +59,7 @@ def serve(_chosen: argparse.Namespace, settings: Settings) -> int:
 
 def demo(chosen: argparse.Namespace, settings: Settings) -> int:
     """Run the demo."""
-    from agrenting.demo import run  # noqa: PLC0415 - the other commands do not pay for loading the demo
+    from agrenting.demo.running import run  # noqa: PLC0415 - the other commands do not pay for loading the demo
 
     return run(
         data_dir=Path(chosen.data_dir) if chosen.data_dir else None,
@@ -66,6 +67,13 @@ def demo(chosen: argparse.Namespace, settings: Settings) -> int:
         verbose=chosen.verbose,
         settings=settings,
     )
+
+
+def top(chosen: argparse.Namespace, settings: Settings) -> Answer | int:
+    """Show the numbers of the whole market."""
+    from agrenting.top import top as run  # noqa: PLC0415 - it needs a terminal's modules, and the others do not
+
+    return run(chosen, settings)
 
 
 def config(_chosen: argparse.Namespace, settings: Settings) -> Answer:
@@ -269,18 +277,26 @@ def rotate_key(chosen: argparse.Namespace, settings: Settings) -> Answer:
 
 
 def doctor(_chosen: argparse.Namespace, settings: Settings) -> Answer:
-    """Recompute the books, and compare contacts, messages, rooms and private channels with what finds them."""
+    """Recompute the books and the sums of analytics, and compare the rest with what finds it.
+
+    That can take a minute or two where there is much, and is done on a snapshot: nobody waits for it.
+    """
     if not settings.database_path.exists():
         raise CommandError(f"there is no database in {settings.folder}; name a data folder with --data-dir")
-    with Folder(settings).transaction() as tx:
+    messages_since = system_clock() - timedelta(seconds=settings.limits.dedup_ttl_s)  # So long each is kept at least.
+
+    def look(tx: Tx) -> tuple[list[str], dict[str, int]]:
         differences = [
             *ledger.doctor(tx),
             *sides.doctor(tx),
             *messages.doctor(tx),
             *room_sides.doctor(tx),
             *private_sides.doctor(tx),
+            *rollup_doctor.doctor(tx, messages_since=messages_since),
         ]
-        summary = ledger.summary(tx)
+        return differences, ledger.summary(tx)
+
+    differences, summary = Folder(settings).look(look)
     fields = {"ok": not differences, "differences": differences, "summary": summary}
     if differences:
         return Answer("\n".join([*differences, f"{len(differences)} differences."]), fields, exit_code=1)

@@ -25,6 +25,9 @@ PORT_MAX = 65_535
 ABOVE_ZERO = ("_s", "_max", "_burst")
 """How the names of settings end that bound or time something: none of them works at 0 or below."""
 
+MAY_BE_ZERO = ("drain_s", "ledger_check_s")
+"""But for these, of which 0 has a meaning."""
+
 
 class SettingsError(Exception):
     """A setting that does not exist, or a value that does not fit; the sentence says which and what would."""
@@ -63,8 +66,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         commit_batch_max: Changes that share one commit at most.
         busy_timeout_s: How long a commit waits for another process that writes to the same file.
         timer_poll_s: How often due timers, and changes by other processes, are looked for.
+        ledger_check_s: How often it is checked beside everything else that the ledger adds up; 0: never.
         *_per_s, *_burst: Token buckets: so many a second for ever, and so many at once. See PROTOCOL.md, "Rate limits".
         on_metrics: Whether `/metrics` answers.
+        on_dashboard: Whether the dashboard is served at `/`.
         log_format: `console` or `json`.
         log_level: `debug`, `info`, `warning` or `error`.
     """
@@ -100,6 +105,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     commit_batch_max: int = 512
     busy_timeout_s: float = 10.0
     timer_poll_s: float = 1.0
+    ledger_check_s: float = 300.0
     control_per_s: float = 200.0
     control_burst: float = 400.0
     stream_bytes_per_s: float = 33_554_432.0
@@ -117,6 +123,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     bad_credentials_per_s: float = 1.0
     bad_credentials_burst: float = 60.0
     on_metrics: bool = True
+    on_dashboard: bool = True
     log_format: str = "console"
     log_level: str = "info"
     limits: Limits = Limits()
@@ -219,12 +226,13 @@ def _require_workable(settings: Settings) -> None:
         raise SettingsError(f"log_level is one of {', '.join(LOG_LEVELS)}")
     if not 0 <= settings.port <= PORT_MAX:
         raise SettingsError(f"port is between 0 and {PORT_MAX}")
-    if not settings.drain_s >= 0:
-        raise SettingsError("drain_s is not below 0")
+    for name in MAY_BE_ZERO:
+        if not getattr(settings, name) >= 0:
+            raise SettingsError(f"{name} is not below 0")
     if not settings.message_repeats_s or not _rises(settings.message_repeats_s):
         raise SettingsError("message_repeats_s has one time at least, and each is later than the one before: [5, 10]")
     for name in Settings.__struct_fields__:
-        if name.endswith(ABOVE_ZERO) and name != "drain_s" and not _are_above_zero(getattr(settings, name)):
+        if name.endswith(ABOVE_ZERO) and name not in MAY_BE_ZERO and not _are_above_zero(getattr(settings, name)):
             raise SettingsError(f"{name} is above 0")
 
 

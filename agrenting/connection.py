@@ -269,6 +269,8 @@ class Connection(OpenSocket):
     ) -> None:
         if done is not None:
             self.hub.count("push", subscription.route, "ok", push.event)
+            if done.decision.takes is not None:  # Now, not with the reply, which may have to wait: nothing is missed.
+                subscription.takes |= {done.decision.takes}
             subscription.fill(slot, lambda: self._reply(push, subscription, done.decision))
             return
         assert error is not None, "an event is decided or it failed"

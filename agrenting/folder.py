@@ -9,10 +9,13 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
+
 from agrenting.announcements import Announcement, announce
 from agrenting.clock import system_clock, to_ms
 from agrenting.config import Settings
 from agrenting.db.database import open_writer
+from agrenting.db.following import Follower
 from agrenting.db.migrate import migrate
 from agrenting.db.transaction import Tx, WriterTx
 from agrenting.market import fix_market
@@ -60,7 +63,13 @@ class Folder:
             Refusal: What `change` refused. Nothing has happened then.
         """
         with self.transaction() as tx:
-            outcome, announcement = change(tx, fix_market(tx, self.settings))
+            follower = Follower(system_clock)
+            market = follower.market = fix_market(tx, self.settings)
+            outcome, announcement = change(tx, market)
+            followed = follower.follow(tx) if tx.happened else None
+            if followed is not None:
+                follower.flush(tx)
+                announcement = msgspec.structs.replace(announcement, broadcasts=(*announcement.broadcasts, *followed))
             if announcement != Announcement():
                 announce(tx, announcement, now_ms=to_ms(system_clock()))
             return outcome

@@ -22,13 +22,14 @@ from agrenting.metrics import Metrics
 from agrenting.open_socket import CLOSE_GOING_AWAY, CLOSE_RESTART, CLOSE_SESSION_OVER, RESTARTS, OpenSocket
 from agrenting.presences import Topic
 from agrenting.private_members import PrivateMembers
+from agrenting.pulse import Pulse
 from agrenting.rates import Buckets, TokenBucket
 from agrenting.subscriptions import Subscription
 from channels import discovery
 from channels.contacts import Tie
 from channels.handlers import Decision, FollowChannel, KnowTies, ShowPresence, Track, UpdateMeta
 from channels.routes import Route, Routes
-from channels.told import Broadcast, Ended, OfPrivateChannel, Retied, Saved, Told, Unsaid
+from channels.told import Broadcast, Counted, Ended, OfPrivateChannel, Retied, Saved, Told, Unsaid
 from channels.wire import PHX_CLOSE
 
 log = structlog.get_logger(__name__)
@@ -67,6 +68,7 @@ class Hub:
         self.topics: dict[str, Topic] = {}
         self._by_socket_id: dict[str, dict[OpenSocket, None]] = {}
         self.private = PrivateMembers(self)
+        self.pulse = Pulse(self)
         self._tasks: set[asyncio.Task[None]] = set()
         self._rates = {
             "control": (settings.control_per_s, settings.control_burst),
@@ -102,8 +104,8 @@ class Hub:
         self.metrics.connections.set(len(self.connections))
 
     def is_connected(self, socket_id: str) -> bool:
-        """Whether anybody is connected under a socket id."""
-        return socket_id in self._by_socket_id
+        """Whether anybody is connected under a socket id, and not only watching."""
+        return any(not connection.is_watching for connection in self._by_socket_id.get(socket_id, ()))
 
     def disconnect(self, socket_id: str, code: int = CLOSE_GOING_AWAY, reason: str = "disconnected") -> int:
         """Close every socket of a socket id; how many there were."""
@@ -209,6 +211,9 @@ class Hub:
                 if one is last[frozenset((one.a_id, one.b_id))]:
                     self._retie(one.a_id, one.b_id, one.tie)
                     self._retie(one.b_id, one.a_id, one.tie.mirrored)
+                continue
+            if isinstance(one, Counted):
+                self.pulse.touch(one)
                 continue
             if isinstance(one, OfPrivateChannel):
                 self.private.told(one, socket)

@@ -38,6 +38,12 @@ def fix_market(tx: WriterTx, settings: Settings) -> Market:
     return _market(fixed, settings)
 
 
+def known_market(tx: Tx, settings: Settings) -> Market | None:
+    """The deployment's market as it was fixed at the first start, whatever the settings say; None before that."""
+    fixed = _fixed(tx)
+    return _market(fixed, settings) if "currency" in fixed else None
+
+
 def _fixed(tx: Tx) -> dict[str, str]:
     return {row[0]: row[1] for row in tx.all("SELECT name, value FROM market")}
 

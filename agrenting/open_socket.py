@@ -38,6 +38,7 @@ class OpenSocket:
         protocol: The transport.
         identity: Who it is, proven before the upgrade.
         instance_id: Which of the agent's programs it is.
+        is_watching: Somebody looks on by it: nobody is connected, and online, because of it.
     """
 
     __slots__ = (
@@ -52,6 +53,7 @@ class OpenSocket:
         "identity",
         "instance_id",
         "is_open",
+        "is_watching",
         "opened_at",
         "protocol",
     )
@@ -62,6 +64,7 @@ class OpenSocket:
         self.identity = identity
         self.instance_id = instance_id
         self.is_open = True
+        self.is_watching = False
         self.heard_at = self.opened_at = hub.monotonic()
         self.expires_at: float | None = None
         self.buckets: dict[str, TokenBucket] = {}

@@ -59,6 +59,8 @@ class Topic:
                 continue
             if broadcast.to is not None and connection.identity.id not in broadcast.to:
                 continue
+            if broadcast.is_asked_for and broadcast.event not in subscription.takes:
+                continue
             if broadcast.is_spare and not connection.has_room_for(subscription.size_of(outgoing)):
                 continue
             if is_about and subscription.route.visible and (about is None or not self._sees(subscription, about)):

@@ -13,11 +13,14 @@ from agrenting.clock import Clock, system_clock
 from agrenting.config import Settings, SettingsError
 from agrenting.db import agents, people, private
 from agrenting.db.database import Database
+from agrenting.db.following import Follower
 from agrenting.db.migrate import migrate
 from agrenting.db.transaction import WriterTx
 from agrenting.engine import Engine
+from agrenting.folding import RollupFolding
 from agrenting.foreign import ForeignChanges
 from agrenting.hub import Hub
+from agrenting.ledger_check import LedgerCheck
 from agrenting.market import fix_market, server_key
 from agrenting.metrics import Metrics
 from agrenting.sockets import SocketDoor
@@ -68,8 +71,9 @@ class Server:
             busy_timeout_s=settings.busy_timeout_s,
             observe=self.metrics.observe_batch,
         )
+        follower = self.database.commits.follower = Follower(self.clock)
         self.hub = Hub(settings, self.routes, self.metrics)
-        market = await self.database.write(self._begin)
+        market = follower.market = await self.database.write(self._begin)
         self.engine = self.hub.engine = Engine(
             self.database,
             market=market,
@@ -77,6 +81,7 @@ class Server:
             publish=self.hub.publish,
             holder_of=self.hub.private.holder_of,
         )
+        follower.publish = self.engine.tell
         self.hub.private.begin(await self.database.read(private.all_seats))
         self.sockets = SocketDoor(self.hub)
         self.activities = Activities(ttl_s=market.limits.room_activity_ttl_s, monotonic=self.hub.monotonic)
@@ -86,9 +91,15 @@ class Server:
         self._background = [
             asyncio.create_task(self.timers.run_for_ever()),
             asyncio.create_task(self.hub.sweep_for_ever()),
+            asyncio.create_task(self.hub.pulse.run_for_ever()),
+            asyncio.create_task(RollupFolding(self.database, self.clock).run_for_ever()),
             asyncio.create_task(foreign.run_for_ever()),
             asyncio.create_task(self._forget_for_ever()),
+            asyncio.create_task(self.metrics.watch_loop_for_ever()),
         ]
+        if settings.ledger_check_s:
+            check = LedgerCheck(self.engine, every_s=settings.ledger_check_s)
+            self._background.append(asyncio.create_task(check.run_for_ever()))
         return self
 
     async def __aexit__(self, *_exception: object) -> None:

@@ -61,6 +61,7 @@ class Handshake(msgspec.Struct, frozen=True, kw_only=True):
     instance_id: str | None
     vsn: str | None
     is_rejecting: bool
+    is_watching: bool
     origin: str | None
     address: str
 
@@ -71,11 +72,13 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         vsn: Phoenix's version; None where FDC3's messages are spoken.
         instance_id: Which of the agent's programs it is, a fresh one if it did not say.
+        is_watching: It is somebody who looks on, and not the agent at work.
     """
 
     credential: Credential
     vsn: Vsn | None
     instance_id: str
+    is_watching: bool
 
 
 class SocketDoor:
@@ -125,6 +128,7 @@ class SocketDoor:
             connection: Connection | DacpConnection = DacpConnection(hub, protocol, identity, admitted.instance_id)
         else:
             connection = Connection(hub, protocol, identity, vsn, admitted.instance_id)
+        connection.is_watching = admitted.is_watching
         if credential.expires_at is not None:
             left_s = (credential.expires_at - hub.engine.clock()).total_seconds()
             connection.expires_at = hub.monotonic() + left_s
@@ -151,7 +155,12 @@ class SocketDoor:
             raise Conflict("connection_conflict", "This agent is connected already.")
         if is_dacp and identity.agent_id is None:
             raise Forbidden("agent_required", "Only agents speak here: use an agent's key, or name your agent_id.")
-        return Admitted(credential=credential, vsn=vsn, instance_id=handshake.instance_id or new_id())
+        return Admitted(
+            credential=credential,
+            vsn=vsn,
+            instance_id=handshake.instance_id or new_id(),
+            is_watching=handshake.is_watching,
+        )
 
     async def _authenticate(self, handshake: Handshake, *, is_user_socket: bool) -> Credential:
         if not handshake.secrets:
@@ -248,6 +257,7 @@ def read_handshake(scope: Scope) -> Handshake:
         instance_id=instances[0] if instances else None,
         vsn=vsn,
         is_rejecting=query.get("on_conflict") == ["reject"],
+        is_watching=query.get("watch") == ["true"],
         origin=headers.get("origin"),
         address=client[0] if client else "",
     )

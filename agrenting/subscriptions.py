@@ -46,9 +46,21 @@ class Subscription:
     Args:
         is_binary: It takes chunks that came as binary frames as such.
         feed: What stands between it and its topic; None where nothing does.
+        takes: The events that it has asked for, of those that are pushed to whoever asks alone.
     """
 
-    __slots__ = ("connection", "feed", "is_binary", "join_ref", "joined", "party", "route", "slots", "topic")
+    __slots__ = (
+        "connection",
+        "feed",
+        "is_binary",
+        "join_ref",
+        "joined",
+        "party",
+        "route",
+        "slots",
+        "takes",
+        "topic",
+    )
 
     def __init__(self, connection: "Connection", joined: Joined, join: Join, route: Route, party: Party) -> None:
         self.connection = connection
@@ -61,6 +73,7 @@ class Subscription:
         self.slots: deque[Slot] = deque()
         self.is_binary = False
         self.feed: Feed | None = None
+        self.takes: frozenset[str] = frozenset()
 
     def take_slot(self, size: int = 0) -> Slot:
         """The next place in the queue of replies, for a push of so many bytes."""

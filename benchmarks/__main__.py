@@ -6,6 +6,7 @@ import os
 import uvloop
 
 from benchmarks import directory, measures
+from benchmarks.analytics import analytics_
 from benchmarks.commits import commit
 from benchmarks.measures import Effort, Result
 from benchmarks.servers import LOAD_CPU, pin
@@ -21,6 +22,7 @@ MEASURES = {
     "directory": directory.search,
     "transfers": transfers,
     "streams": streams,
+    "analytics": analytics_,
 }
 WHOLE, QUICK = Effort(seconds=3.0, rounds=3), Effort(seconds=1.0, rounds=1)
 

@@ -40,7 +40,8 @@ def _many() -> Limits:
     return Limits(negotiations_open_max=10**9, messages_per_sender_max=10**9)
 
 
-def _identity(account: Account) -> Identity:
+def identity(account: Account) -> Identity:
+    """Who acts, without a credential that would have to be looked up."""
     return Identity(kind="agent", user_id="", handle="", key_id="", agent_id=account.id)
 
 
@@ -53,7 +54,7 @@ async def _bargain(server: Server, client: Account, provider: Account, until: fl
                 handler=discovery.HANDLERS["open_negotiation"],
                 topic=discovery.TOPIC,
                 request=OpenNegotiation(provider_agent_id=provider.id, capability="work"),
-                sender=_identity(client),
+                sender=identity(client),
             )
         )
         session_id = opened.reply["id"]
@@ -85,7 +86,7 @@ async def _offer(server: Server, session: NegotiationSession, account: Account, 
             handler=negotiation.HANDLERS["offer"],
             topic=f"negotiation:{session.id}",
             request=MakeOffer(amount=amount, signature=sign(account.seed, message)),
-            sender=_identity(account),
+            sender=identity(account),
         )
     )
     state: NegotiationSession = decision.state

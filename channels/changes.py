@@ -67,6 +67,35 @@ class Save(msgspec.Struct, frozen=True):
     state: Any
 
 
+class Changed(msgspec.Struct, frozen=True):
+    """What has become of a state: for what follows from that (facts.py, alert_rules.py, activity.py).
+
+    `before` is None for a new one.
+    """
+
+    store: str
+    before: Any
+    after: Any
+
+
+class Posted(msgspec.Struct, frozen=True):
+    """An entry that the ledger has posted, and when."""
+
+    entry: Entry
+    at: datetime
+
+
+class Stepped(msgspec.Struct, frozen=True):
+    """A step that was appended to the history of a payment channel."""
+
+    channel_id: str
+    step: ChannelStep
+
+
+Happened = Changed | Posted | Stepped
+"""What one unit has done, in order, as far as something is counted, alerted or shown for it."""
+
+
 class StoreChunk(msgspec.Struct, frozen=True):
     """Store one chunk of a task's stream.
 
@@ -140,6 +169,19 @@ class DropContexts(msgspec.Struct, frozen=True):
     channel_id: str
 
 
+class DropAlert(msgspec.Struct, frozen=True):
+    """Delete an alert that was resolved long ago."""
+
+    alert_id: str
+
+
+class SetThreshold(msgspec.Struct, frozen=True):
+    """Set what an agent's `balance_low` is measured by; None: it has no such alert."""
+
+    agent_id: str
+    balance_below: int | None
+
+
 class Outcome(msgspec.Struct, frozen=True):
     """A task's end, counted for the provider's reputation, at most once per client owner and provider in a UTC day.
 
@@ -176,6 +218,8 @@ Change = (
     | StoreRoomMessage
     | StoreContext
     | DropContexts
+    | DropAlert
+    | SetThreshold
     | Outcome
 )
 """What a decision changes in the same transaction besides the state that it was loaded with."""

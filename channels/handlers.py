@@ -141,6 +141,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
         changes: Other things changed in the same transaction.
         presence: Presences tracked or updated, after the commit.
         follow: Of a join: what the sending socket takes from now on, and what is replayed to it first.
+        takes: An event of the topic that is pushed to those alone who have asked for it: the sending socket has, now.
         stop: Ends the topic for the sender with `phx_close`, after the reply.
         disconnect: A socket id, all of whose sockets are disconnected.
     """
@@ -153,6 +154,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     changes: tuple[Change, ...] = ()
     presence: tuple[KnowTies | Track | ShowPresence | UpdateMeta, ...] = ()
     follow: Follow | FollowMail | FollowChannel | None = None
+    takes: str | None = None
     stop: bool = False
     disconnect: str | None = None
 

@@ -76,6 +76,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     invitation_ttl_s: int = 86_400
     invitation_ttl_max_s: int = 2_592_000
     private_idle_s: int = 86_400
+    alert_retention_s: int = 2_592_000
+    alerts_per_agent_max: int = 1_000
 
 
 class Market(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from channels import (
     agent_contacts,
     agent_control,
     agent_rooms,
+    analytics,
     chat_room,
     discovery,
     messages,
@@ -21,6 +22,8 @@ from channels import (
     user_contacts,
     user_rooms,
 )
+from channels.alerts import RETENTION as ALERT_RETENTION
+from channels.alerts import RETENTION_CLOCK as ALERT_CLOCK
 from channels.contact_book import BLOCK_EXPIRES, CONTACT_EXPIRES, REQUEST_EXPIRES
 from channels.contact_requests import REQUEST_CLOCK
 from channels.contacts import Party, Tie
@@ -42,12 +45,14 @@ OURS: Final[tuple[ModuleType, ...]] = (
     chat_room,
     room_participants,
     private,
+    analytics,
 )
 
 CLOCKS: Final[Mapping[str, Handler]] = {
     REQUEST_EXPIRES: REQUEST_CLOCK,
     CONTACT_EXPIRES: CONTACT_CLOCK,
     BLOCK_EXPIRES: BLOCK_CLOCK,
+    ALERT_RETENTION: ALERT_CLOCK,
 }
 """Timer kind → what it does, for what has a timer and no topic of its own."""
 

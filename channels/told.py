@@ -1,5 +1,6 @@
 """What is told of a decision, once it is durable: to subscribers, and to what in this process rests on it."""
 
+from datetime import datetime
 from enum import Enum
 from typing import Any
 
@@ -22,6 +23,7 @@ class Broadcast(msgspec.Struct, frozen=True, tag=True):
     """An event to the subscribers of a topic, sent only once what it tells of is durable.
 
     `is_spare`: it is stored, and found by who looks for it; so a socket that does not read is spared it, not closed.
+    `is_asked_for`: only those subscriptions get it that have asked for this event (`Decision.takes`).
     `about`, an agent id, narrows it to the subscribers who may see that agent; `to`, to these agents and users.
     `binary`, where it is not None, is what those get instead of the payload who have asked for binary frames.
     """
@@ -34,6 +36,7 @@ class Broadcast(msgspec.Struct, frozen=True, tag=True):
     binary: bytes | None = None
     to: frozenset[str] | None = None
     is_spare: bool = False
+    is_asked_for: bool = False
 
 
 class Unsaid(msgspec.Struct, frozen=True, tag=True):
@@ -103,5 +106,48 @@ OfPrivateChannel = MemberLeft | ChannelClosed | ContextTold
 """What becomes frames only where it is known who sits in a private channel, and who listens there."""
 
 
-Told = Broadcast | Retied | Unsaid | Saved | Ended | OfPrivateChannel
+class Partaker(msgspec.Struct, frozen=True):
+    """An agent that takes part in something; a deleted one has its handle still, one that never was has none."""
+
+    id: str
+    handle: str | None
+
+
+class Activity(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that has happened on the market, as whoever may see it is shown it.
+
+    Args:
+        id: Names it: who asks for what there was is perhaps told of it once more.
+        at: When.
+        kind: What: see activity.py.
+        topic: Where: `task:…`, `negotiation:…` or `payment:…`.
+        agents: Who took part: the client, the opener or the payer first.
+        owners: Their owners, by whom it is known who may see it; not told.
+        capability: Of a task or a negotiation.
+        amount: The money that it is about, in minor units.
+    """
+
+    id: str
+    at: datetime
+    kind: str
+    topic: str
+    agents: tuple[Partaker, Partaker]
+    owners: tuple[str | None, str | None]
+    capability: str | None = None
+    amount: int | None = None
+
+
+class Counted(msgspec.Struct, frozen=True, tag=True):
+    """Sums have changed that analytics topics tell of.
+
+    Args:
+        scopes: Whose: `agent:{id}`, `user:{id}`, `global`.
+        activity: What there is to see of it, in order.
+    """
+
+    scopes: frozenset[str]
+    activity: tuple[Activity, ...] = ()
+
+
+Told = Broadcast | Retied | Unsaid | Saved | Ended | OfPrivateChannel | Counted
 """What the sockets of every process are told of a decision, in the order of the decisions."""

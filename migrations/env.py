@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from agrenting.db.tables import metadata
+from agrenting.db.watched_tables import metadata  # With the tables that these build on, all of them.
 
 connection = context.config.attributes["connection"]
 context.configure(connection=connection, target_metadata=metadata, render_as_batch=True)

@@ -23,7 +23,7 @@ TOP_LEVEL = {
     *("agrenting", "channels", "crypto", "migrations", "tests"),
     *("benchmarks", "docs", "examples", ".ci"),
     *("CHANGELOG.md", "LICENSE", "Makefile", "README.md", "pyproject.toml"),
-    *("requirements.lock", "requirements-dev.lock"),
+    *("requirements.lock", "requirements-dev.lock", "requirements-page.lock"),
     *(".editorconfig", ".gitignore", ".pre-commit-config.yaml"),
 }
 REGISTRY_HOST = re.compile(r"p[y]pi\.(?:org|io)|python[h]osted|npm[j]s\.|yarn[p]kg\.")  # It does not match itself.
@@ -81,7 +81,7 @@ def test_every_folder_of_tests_is_a_package() -> None:
     assert [str(folder.relative_to(ROOT)) for folder in sorted(folders) if not (folder / "__init__.py").exists()] == []
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock", "requirements-page.lock"])
 def test_a_python_lock_pins_every_package_by_hash_and_names_no_host(lock: str) -> None:
     text = (ROOT / lock).read_text("utf-8")
     requirements = [entry for entry in re.split(r"\n(?=\w)", text) if re.match(r"\w", entry)]
@@ -91,8 +91,9 @@ def test_a_python_lock_pins_every_package_by_hash_and_names_no_host(lock: str) -
     assert "://" not in text
 
 
-def test_the_lock_of_the_tools_holds_every_pin_of_the_server() -> None:
-    assert pins("requirements.lock").items() - pins("requirements-dev.lock").items() == set()
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-page.lock"])
+def test_the_lock_of_the_tools_holds_every_pin_of_the_others(lock: str) -> None:
+    assert pins(lock).items() - pins("requirements-dev.lock").items() == set()
 
 
 def test_the_lock_of_the_server_pins_every_dependency_that_the_project_declares() -> None:
@@ -101,8 +102,9 @@ def test_the_lock_of_the_server_pins_every_dependency_that_the_project_declares(
     assert declared - pins("requirements.lock").keys() == set()
 
 
-def test_the_javascript_lock_pins_by_checksum_and_names_no_host() -> None:
-    packages = json.loads((ROOT / "tests/system/js/package-lock.json").read_text("utf-8"))["packages"]
+@pytest.mark.parametrize("folder", ["agrenting/dashboard", "tests/system/js"])
+def test_a_javascript_lock_pins_by_checksum_and_names_no_host(folder: str) -> None:
+    packages = json.loads((ROOT / folder / "package-lock.json").read_text("utf-8"))["packages"]
     installed = [package for name, package in packages.items() if name]
 
     assert installed

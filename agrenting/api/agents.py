@@ -12,7 +12,7 @@ from agrenting.api.call import Call, Outcome
 from agrenting.api.operation import CREATED, Callers, Noun
 from agrenting.api.paging import FIRST, PageQuery, decode_cursor, page_of
 from agrenting.api.proofs import make_challenge, require_proof
-from agrenting.db import agents, contacts, people, states
+from agrenting.db import agents, alerts, contacts, people, states
 from agrenting.db.people import User
 from agrenting.db.transaction import ReaderTx, Tx, WriterTx
 from agrenting.membership import forget
@@ -128,6 +128,7 @@ def deleted(call: Call, tx: WriterTx, show: Callable[[Agent], Any]) -> Outcome:
     if agents.is_in_use(tx, agent.id):
         raise Conflict("agent_in_use", "This agent has money, a negotiation, a task or a payment channel.")
     told = forget(tx, agent, call.server.engine.context(call.caller, f"agent_contacts:{agent.id}"))
+    told += alerts.forget_agent(tx, agent.id, now=call.now, market=call.market)
     people.delete_keys_of_agent(tx, agent.id, call.now)
     agents.delete(tx, agent.id)
     return Outcome(answer=show(agent), broadcasts=told, disconnects=(f"agent_socket:{agent.id}",))

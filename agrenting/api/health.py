@@ -8,7 +8,6 @@ from agrenting.api.answers import Done
 from agrenting.api.call import Call, Raw
 from agrenting.api.errors import Unavailable
 from agrenting.api.operation import Callers, Noun
-from agrenting.db.transaction import ReaderTx
 from channels.errors import not_found
 
 NOUN = Noun("health", "Whether the server is up, and what it counts.", is_rooted=False)
@@ -48,10 +47,5 @@ async def read_metrics(call: Call) -> object:
     metrics = server.metrics
     metrics.outbox_bytes.set(sum(connection.protocol.outbox_bytes for connection in server.hub.connections))
     metrics.timers_due.set(server.timers.due_count)
-    metrics.ledger_difference.set(await call.read(_sum_of_accounts))
+    await metrics.market.read(server.engine, server.settings.database_path)
     return Raw(metrics.text(), METRICS_TYPE)
-
-
-def _sum_of_accounts(tx: ReaderTx) -> int:
-    row = tx.one("SELECT coalesce(sum(balance), 0) FROM accounts")
-    return 0 if row is None else int(row[0])

@@ -73,13 +73,14 @@ class Observed:
             try:
                 await self._app(scope, receive, observe)
             finally:
-                self._server.metrics.requests.labels(method if method in METHODS else "OTHER", status).inc()
+                seconds = time.perf_counter() - started
+                self._server.metrics.count_request(method if method in METHODS else "OTHER", status, seconds)
                 log.info(
                     "request",
                     method=method,
                     path=path,
                     status=status,
-                    ms=round((time.perf_counter() - started) * 1_000, 2),
+                    ms=round(seconds * 1_000, 2),
                     caller=state.get("caller"),
                 )
 

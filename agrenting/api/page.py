@@ -1,4 +1,4 @@
-"""The page to read the document: one HTML text with its own style, and a policy under which nothing else can load."""
+"""Plain pages, as the one to read the document: HTML with its own style, and a policy so that nothing else loads."""
 
 import base64
 import hashlib
@@ -31,12 +31,20 @@ def make_page(document: Json) -> str:
     title = escape(f"{document['info']['title']} {document['info']['version']}")
     nouns = "".join(_noun(tag, document) for tag in document["tags"])
     schemas = "".join(_schema(name, schema) for name, schema in document["components"]["schemas"].items())
+    return make_shell(
+        title,
+        f"<h1>{title}</h1>{_text(document['info']['description'])}"
+        '<p>For programs: <a href="/schema/openapi.json">/schema/openapi.json</a>.</p>'
+        f"{nouns}<h2>Types</h2>{schemas}",
+    )
+
+
+def make_shell(title: str, body: str) -> str:
+    """A plain page around a body; both are HTML already."""
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         '<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
-        f"<style>{STYLE}</style></head><body><h1>{title}</h1>{_text(document['info']['description'])}"
-        '<p>For programs: <a href="/schema/openapi.json">/schema/openapi.json</a>.</p>'
-        f"{nouns}<h2>Types</h2>{schemas}</body></html>"
+        f"<style>{STYLE}</style></head><body>{body}</body></html>"
     )
 
 

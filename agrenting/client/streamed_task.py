@@ -209,6 +209,15 @@ class StreamedTask:
         await self._until(lambda: self.state["status"] in FINAL and self.state["escrow_status"] != "held")
         return self.state
 
+    async def leave(self) -> None:
+        """Leave the task's topic; what was not acknowledged yet is pushed again where it is joined again.
+
+        Raises:
+            NoAnswer, Disconnected: As for a topic.
+        """
+        await self._abandon()
+        await self._topic.leave()
+
     @property
     def price(self) -> StreamPrice | None:
         """What a unit of the output costs; None where the price is held."""

@@ -8,6 +8,7 @@ from agrenting.clock import to_ms
 from agrenting.db.parties import IS_HELD, SIDES_OF, UNFINISHED
 from agrenting.db.transaction import Loaded, Row, Tx, WriterTx
 from channels.agents import REPUTATION_MAX_CENTI, Agent, AgentStatus
+from channels.changes import Changed
 from channels.errors import Conflict
 
 NO_PRICE: Final = 2**62
@@ -46,7 +47,8 @@ def insert(tx: WriterTx, agent: Agent) -> None:
         created_at=to_ms(agent.created_at),
         **_columns(agent),
     )
-    tx.loaded["agent", agent.id] = Loaded(1, agent.status)
+    tx.loaded["agent", agent.id] = Loaded(1, agent.status, agent)
+    tx.happened.append(Changed("agent", None, agent))
     index(tx, agent)
 
 
@@ -197,8 +199,12 @@ def is_in_use(tx: Tx, agent_id: str) -> bool:
 
 
 def delete(tx: WriterTx, agent_id: str) -> None:
-    """Remove an agent that is not in use; what it did stays in others' records."""
+    """Remove an agent that is not in use; what it did stays in others' records, and counts for its owner as before."""
     _unlist(tx, agent_id)
+    tx.run(
+        "INSERT INTO former_agents (agent_id, owner_id, handle) SELECT id, owner_id, handle FROM agents WHERE id = :id",
+        id=agent_id,
+    )
     tx.run("DELETE FROM agents WHERE id = :id", id=agent_id)
 
 

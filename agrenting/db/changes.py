@@ -7,10 +7,11 @@ from typing import Any, Final
 import msgspec
 
 from agrenting.clock import day_of, to_ms
-from agrenting.db import agents, channel_steps, ledger, messages, private, room_messages, states, streams
+from agrenting.db import agents, alerts, channel_steps, ledger, messages, private, room_messages, states, streams
 from agrenting.db.transaction import WriterTx
 from channels.agents import Agent
 from channels.changes import (
+    DropAlert,
     DropContexts,
     DropMessages,
     DropStreams,
@@ -20,6 +21,7 @@ from channels.changes import (
     NoteStep,
     Outcome,
     Save,
+    SetThreshold,
     Spend,
     StoreCheckpoint,
     StoreChunk,
@@ -184,6 +186,8 @@ CARRIED: Final[Mapping[type, Callable[[WriterTx, Any, Context], object]]] = {
     StoreRoomMessage: lambda tx, change, _context: room_messages.store(tx, change.message),
     StoreContext: _store_context,
     DropContexts: lambda tx, change, _context: private.drop_contexts(tx, change.channel_id),
+    DropAlert: lambda tx, change, _context: alerts.drop(tx, change),
+    SetThreshold: lambda tx, change, _context: alerts.set_threshold(tx, change),
     Outcome: lambda tx, change, context: count_outcome(tx, change, now=context.now),
 }
 """How each kind of change is carried out; but for mail, of which something is told."""

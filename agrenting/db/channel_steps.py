@@ -7,6 +7,7 @@ import msgspec
 
 from agrenting.clock import to_ms
 from agrenting.db.transaction import Tx, WriterTx
+from channels.changes import Stepped
 from channels.channel_steps import ChannelStep
 
 _decode: Final = msgspec.json.Decoder(ChannelStep).decode
@@ -26,6 +27,7 @@ def append(tx: WriterTx, channel_id: str, step: ChannelStep) -> None:
         state=msgspec.json.encode(step).decode(),
         created_at=to_ms(step.at),
     )
+    tx.happened.append(Stepped(channel_id, step))
 
 
 def at_nonces(tx: Tx, channel_id: str, nonces: Iterable[int]) -> tuple[ChannelStep, ...]:

@@ -14,7 +14,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from agrenting.db.transaction import StaleState, WriterTx
 from channels.errors import Conflict, Refusal
@@ -23,6 +23,50 @@ T = TypeVar("T")
 
 BatchObserver = Callable[[int, float], None]
 """Told of each batch: its units, and the seconds from BEGIN to durable."""
+
+
+class Follower(Protocol):
+    """What follows from whatever a unit has done, in the same transaction."""
+
+    def follow(self, tx: WriterTx) -> Any:
+        """At the end of a unit that has done something, in the writer thread; what is to be told of it, or None."""
+        ...
+
+    def flush(self, tx: WriterTx) -> None:
+        """Once before the commit of a batch, in the writer thread: write what its units have gathered."""
+        ...
+
+    def drop(self) -> None:
+        """The batch is not durable: forget what its units have gathered."""
+        ...
+
+    def tell(self, told: Any) -> None:
+        """On the event loop, once durable, after the unit itself is settled."""
+        ...
+
+
+class NoFollower:
+    """The follower of a database that nothing follows from."""
+
+    def follow(self, tx: WriterTx) -> None:
+        """Nothing follows."""
+
+    def flush(self, tx: WriterTx) -> None:
+        """Nothing was gathered."""
+
+    def drop(self) -> None:
+        """Nothing was gathered."""
+
+    def tell(self, told: None) -> None:
+        """Nothing is told."""
+
+
+class Outcome(NamedTuple):
+    """What became of a unit: its outcome or its error, and what is to be told of what follows from it."""
+
+    outcome: Any
+    error: Exception | None
+    told: Any = None
 
 
 class StorageUnavailable(Exception):
@@ -61,6 +105,8 @@ class GroupCommit:
         self._batch_max = batch_max
         self._observe = observe
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="agrenting-writer")
+        self.follower: Follower = NoFollower()
+        """Set before the first unit comes."""
         self._memory: dict[str, Any] = {}
         self._pending: list[Unit] = []
         self._is_running = False
@@ -112,34 +158,39 @@ class GroupCommit:
         running = loop.run_in_executor(self._thread, self._commit, batch)
         running.add_done_callback(lambda done: self._settle(batch, done.result()))
 
-    def _settle(self, batch: list[Unit], outcomes: list[tuple[Any, Exception | None]]) -> None:
+    def _settle(self, batch: list[Unit], outcomes: list[Outcome]) -> None:
         if self._pending:
             self._start()  # The writer works on while this loop tells what is durable.
         else:
             self._is_running = False
-        for unit, (outcome, error) in zip(batch, outcomes, strict=True):
+        for unit, (outcome, error, told) in zip(batch, outcomes, strict=True):
             try:
                 unit.settled(outcome, error)
+                if told is not None:
+                    self.follower.tell(told)
             except Exception as bug:  # noqa: BLE001 - one that cannot be told must not leave the others untold
                 context = {"message": "what was committed could not be told", "exception": bug}
                 asyncio.get_running_loop().call_exception_handler(context)
         if not self._is_running:
             self._idle.set()
 
-    def _commit(self, batch: list[Unit]) -> list[tuple[Any, Exception | None]]:
+    def _commit(self, batch: list[Unit]) -> list[Outcome]:
         """In the writer thread: run every unit, then make them durable together."""
         started = time.perf_counter()
         undo: list[Callable[[], None]] = []
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             outcomes = [self._run(unit, undo) for unit in batch]
+            self._flush(undo)
             self._connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except Exception as error:  # noqa: BLE001 - whatever stops a commit, the writer goes on and who waits is told
             for step in undo:
                 step()
+            self.follower.drop()
             self._roll_back()
             failure = StorageUnavailable(f"the change could not be stored: {error}")
-            return [(None, failure) for _ in batch]
+            failure.__cause__ = error
+            return [Outcome(None, failure) for _ in batch]
         self._observe(len(batch), time.perf_counter() - started)
         return outcomes
 
@@ -149,22 +200,28 @@ class GroupCommit:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
 
-    def _run(self, unit: Unit, undo: list[Callable[[], None]]) -> tuple[Any, Exception | None]:
+    def _flush(self, undo: list[Callable[[], None]]) -> None:
+        tx = WriterTx(self._connection, self._memory, undo)
+        self.follower.flush(tx)
+        undo.extend(tx.keep())
+
+    def _run(self, unit: Unit, undo: list[Callable[[], None]]) -> Outcome:
         for _ in range(2):
             tx = WriterTx(self._connection, self._memory, undo)
             try:
                 outcome = unit.run(tx)
+                told = self.follower.follow(tx) if tx.happened else None
             except StaleState:
                 tx.undo()
             except Refusal as refusal:
                 tx.undo()
-                return None, refusal
+                return Outcome(None, refusal)
             except sqlite3.OperationalError:
                 raise  # The disk or the lock: the whole batch fails, nothing is half done.
             except Exception as error:  # noqa: BLE001 - a bug in one unit must not take the batch with it
                 tx.undo()
-                return None, error
+                return Outcome(None, error)
             else:
                 undo.extend(tx.keep())
-                return outcome, None
-        return None, Conflict("conflict", "Somebody else changed this at the same moment; try again.")
+                return Outcome(outcome, None, told)
+        return Outcome(None, Conflict("conflict", "Somebody else changed this at the same moment; try again."))

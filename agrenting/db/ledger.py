@@ -9,6 +9,7 @@ from agrenting.db.parties import IS_HELD, UNFINISHED
 from agrenting.db.tables import PRICE_IS_HELD
 from agrenting.db.transaction import Tx, WriterTx
 from agrenting.ids import new_id
+from channels.changes import Posted
 from channels.errors import Conflict
 from channels.ledger import EXTERNAL, FEES, MONEY_MAX, Entry, available
 from channels.task_disputes import DELTAS_CENTI
@@ -55,6 +56,7 @@ def post(tx: WriterTx, entry: Entry, *, now: datetime) -> str:
             entry_id=entry_id,
             amount=posting.amount,
         )
+    tx.happened.append(Posted(entry, now))
     return entry_id
 
 

@@ -6,7 +6,18 @@ A loader is `(tx, topic_id, request, context) → loaded`. It asks the database 
 from collections.abc import Callable
 from typing import Any, Final
 
-from agrenting.db import contacts, messages, payment_channels, private, rooms, search, states, streams
+from agrenting.db import (
+    alerts,
+    analytics,
+    contacts,
+    messages,
+    payment_channels,
+    private,
+    rooms,
+    search,
+    states,
+    streams,
+)
 from agrenting.db.parties import SIDES_OF, UNFINISHED
 from agrenting.db.transaction import Tx
 from channels.agents import Agent
@@ -133,6 +144,9 @@ LOADERS: Final[dict[str, Loader]] = {
     "blocking": contacts.blocking,
     "block_pair": contacts.block_pair,
     "channel_opening": _open_channel,
+    "figures": analytics.figures,
+    "alert": _state("alert"),
+    **alerts.LOADERS,
     **payment_channels.LOADERS,
     **private.LOADERS,
     **rooms.LOADERS,
@@ -144,6 +158,7 @@ STATE_OF: Final = {
     "task": "task",
     "task_facts": "task",
     "message": "message",
+    "alert": "alert",
     **dict.fromkeys(payment_channels.LOADERS, "payment"),
     **dict.fromkeys(private.STATES, "private"),
     **rooms.STATES,

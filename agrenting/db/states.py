@@ -10,6 +10,8 @@ from agrenting.clock import to_ms
 from agrenting.db import agents, private_sides, room_sides, sides, streams
 from agrenting.db.transaction import Loaded, Row, StaleState, Tx, WriterTx
 from channels.agents import Agent
+from channels.alerts import Alert
+from channels.changes import Changed
 from channels.contact_book import Block, Contact, ContactRequest
 from channels.messages import StoredMessage
 from channels.negotiation import NegotiationSession
@@ -57,6 +59,12 @@ STORES: Final = {
     ),
     "contact": Store("contacts", msgspec.json.Decoder(Contact), ("requester_id", "recipient_id"), "inserted_at"),
     "block": Store("blocks", msgspec.json.Decoder(Block), ("blocker_id", "blocked_id", "expires_at"), "inserted_at"),
+    "alert": Store(
+        "alerts",
+        msgspec.json.Decoder(Alert),
+        ("agent_id", "owner_id", "type", "severity", "subject"),
+        "inserted_at",
+    ),
 }
 
 
@@ -89,7 +97,7 @@ def load(tx: Tx, store: str, id_: str) -> Any:
         return None
     state = decode(store, row)
     if isinstance(tx, WriterTx):
-        tx.loaded[store, id_] = Loaded(row[1], state.status)
+        tx.loaded[store, id_] = Loaded(row[1], state.status, state)
     return state
 
 
@@ -109,7 +117,8 @@ def insert(tx: WriterTx, store: str, id_: str, state: Any) -> None:
         created_at=to_ms(getattr(state, kind.has_created_at)),
         **{name: _column(getattr(state, name)) for name in kind.columns},
     )
-    tx.loaded[store, id_] = Loaded(1, state.status)
+    tx.loaded[store, id_] = Loaded(1, state.status, state)
+    tx.happened.append(Changed(store, None, state))
     _index(tx, store, state)
 
 
@@ -132,7 +141,8 @@ def save(tx: WriterTx, store: str, id_: str, state: Any) -> None:
     )
     if changed != 1:
         raise StaleState
-    tx.loaded[store, id_] = Loaded(before.version + 1, state.status)
+    tx.loaded[store, id_] = Loaded(before.version + 1, state.status, state)
+    tx.happened.append(Changed(store, before.state, state))
     _index(tx, store, state)
     if store == "task" and state.is_final:
         streams.forget(tx, task_id=id_)

@@ -1,4 +1,4 @@
-"""The schema. Migrations create it; a test compares the two.
+"""The schema; what is counted and watched stands in watched_tables.py. Migrations create it; a test compares the two.
 
 Times are integers: milliseconds since 1970, UTC. States are JSON as msgspec writes it, beside the columns that queries
 and constraints need. `version` counts a row's changes: every save is conditional on it.
@@ -31,7 +31,7 @@ PRICE_IS_HELD = "json_extract(state, '$.escrow_status') = 'held'"
 IS_DISPUTED = "status = 'disputed'"
 
 
-def _states(name: str, *more: Column[Any] | Index) -> Table:
+def states(name: str, *more: Column[Any] | Index) -> Table:
     """A table of states: the JSON, what every state has beside it, and the columns that it is found by."""
     return Table(
         name,
@@ -170,7 +170,7 @@ spending = Table(
 )
 """What left `available` by a key in one UTC day."""
 
-negotiations = _states(
+negotiations = states(
     "negotiations",
     Column("client_agent_id", String, nullable=False),
     Column("provider_agent_id", String, nullable=False),
@@ -179,7 +179,7 @@ negotiations = _states(
     Index(None, "provider_agent_id", "id"),
 )
 
-tasks = _states(
+tasks = states(
     "tasks",
     Column("client_agent_id", String, nullable=False),
     Column("provider_agent_id", String, nullable=False),
@@ -192,7 +192,7 @@ tasks = _states(
 """Those whose price is held, and those that are disputed, are few among all that there ever were."""
 
 
-payment_channels = _states(
+payment_channels = states(
     "payment_channels",
     Column("agent_a_id", String, nullable=False),
     Column("agent_b_id", String, nullable=False),
@@ -279,7 +279,7 @@ timers = Table(
     Index(None, "due_at"),
 )
 
-messages = _states(
+messages = states(
     "messages",
     Column("to_agent_id", String, nullable=False),
     Column("from_agent_id", String),
@@ -294,7 +294,7 @@ messages = _states(
     Index(None, "from_agent_id", "dedup_key"),
 )
 
-rooms = _states(
+rooms = states(
     "rooms",
     Column("maker_user_id", String, nullable=False),
     Index(None, "maker_user_id", "status"),
@@ -326,7 +326,7 @@ room_messages = Table(
 )
 """Texts and events: only appended."""
 
-room_deliveries = _states(
+room_deliveries = states(
     "room_deliveries",
     Column("message_id", String, nullable=False),
     Column("room_id", String, nullable=False),
@@ -336,7 +336,7 @@ room_deliveries = _states(
 )
 """Each text, as it stands for each of those whom it names."""
 
-private_channels = _states(
+private_channels = states(
     "private_channels",
     Column("owner_agent_id", String, nullable=False),
     Column("party_agent_id", String),
@@ -369,7 +369,7 @@ private_contexts = Table(
 )
 """The newest context of each type; `number` says which is newer."""
 
-contact_requests = _states(
+contact_requests = states(
     "contact_requests",
     Column("requester_id", String, nullable=False),
     Column("recipient_id", String, nullable=False),
@@ -389,7 +389,7 @@ contact_requests = _states(
 )
 """At most one is pending for each ordered pair."""
 
-contacts = _states(
+contacts = states(
     "contacts",
     Column("requester_id", String, nullable=False),
     Column("recipient_id", String, nullable=False),
@@ -409,7 +409,7 @@ contact_sides = Table(
 )
 """Each contact that holds, as it stands for each of its two sides: one at most for a pair."""
 
-blocks = _states(
+blocks = states(
     "blocks",
     Column("blocker_id", String, nullable=False),
     Column("blocked_id", String, nullable=False),

@@ -5,10 +5,12 @@ query. Rows are tuples.
 """
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import Connection
+
+from channels.changes import Happened
 
 Row = tuple[Any, ...]
 
@@ -22,6 +24,7 @@ class Loaded(NamedTuple):
 
     version: int
     status: str
+    state: Any
 
 
 class Tx(Protocol):
@@ -47,7 +50,7 @@ class Tx(Protocol):
 class WriterTx:
     """One unit's part of the writing batch: a savepoint, begun at its first change."""
 
-    __slots__ = ("_connection", "_has_savepoint", "_undo", "_undo_all", "loaded", "memory")
+    __slots__ = ("_connection", "_has_savepoint", "_undo", "_undo_all", "happened", "loaded", "memory")
 
     def __init__(
         self,
@@ -63,6 +66,8 @@ class WriterTx:
         self._undo_all: list[Callable[[], None]] = [] if undo_all is None else undo_all
         self.loaded: dict[tuple[str, str], Loaded] = {}
         """Each state that this unit has loaded, by its store and its id."""
+        self.happened: list[Happened] = []
+        """What this unit has done, in order, as far as something follows from it (following.py)."""
 
     def one(self, sql: str, **values: Any) -> Row | None:
         """The first row, or None."""
@@ -79,6 +84,13 @@ class WriterTx:
             self._connection.execute("SAVEPOINT unit")
             self._has_savepoint = True
         return self._connection.execute(sql, values).rowcount
+
+    def run_many(self, sql: str, rows: Iterable[Row]) -> None:
+        """Run one statement for each row, whose values stand for its `?` in order."""
+        if not self._has_savepoint:
+            self._connection.execute("SAVEPOINT unit")
+            self._has_savepoint = True
+        self._connection.executemany(sql, rows)
 
     def on_rollback(self, undo: Callable[[], None]) -> None:
         """Call `undo` if this does not become durable."""

@@ -1,5 +1,4 @@
-"""`agrenting demo`: a real server and real agents, each a process of its own, do a deal over public interfaces."""
+"""`agrenting demo`: a real server and real agents, each a process of its own, do a deal over public interfaces.
 
-from agrenting.demo.running import run
-
-__all__ = ["run"]
+Nothing is imported here: an agent's process loads what it needs, and not what the parent does.
+"""

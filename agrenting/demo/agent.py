@@ -27,7 +27,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     """What an agent is started with.
 
     Args:
-        role: `client`, `provider`, `rival` or `stranger`; names its receipts.
+        role: `client`, `provider`, `rival` or `stranger`, or a trader's handle; names its receipts.
         url: The server.
         agent_id, api_key, secret_key: Who it is; the secret key is the seed in base64.
         signing_domain: The deployment's, as the agent's author knows it.
@@ -38,8 +38,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         look_up_price: What a word costs that is looked up by itself, in minor units.
         word_price: What a word costs in a stream of them, in minor units.
         receipts: The folder where it keeps its receipts.
+        keeps_proofs: Whether it keeps what proves its deals and payments; else it leaves no file behind.
         verbose: Tell every frame.
-        once: One deal only.
     """
 
     role: str
@@ -55,8 +55,8 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     look_up_price: int
     word_price: int
     receipts: str
+    keeps_proofs: bool
     verbose: bool
-    once: bool
 
 
 class Payment(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,6 +103,8 @@ class Told(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         receipt: It keeps a receipt.
         deal: A deal is done.
         payment: A channel is closed that belongs to no deal.
+        outcome: What one errand of the living market has come to.
+        is_low: It needs money to go on.
         failure: Why it gives up.
     """
 
@@ -115,6 +117,8 @@ class Told(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     receipt: Receipt | None = None
     deal: Deal | None = None
     payment: Payment | None = None
+    outcome: str = ""
+    is_low: bool = False
     failure: str = ""
 
 
@@ -163,7 +167,7 @@ class Agent:
 
     def path_of(self, of: str, suffix: str) -> Path:
         """Where it keeps what belongs to something."""
-        return Path(self.configuration.receipts) / f"{self.configuration.role}-{of}.{suffix}"
+        return Path(self.configuration.receipts) / f"{self.configuration.role.replace('/', '-')}-{of}.{suffix}"
 
     async def keep_receipt(self, session_id: str) -> None:
         """Fetch an agreement's receipt and keep it as a file."""

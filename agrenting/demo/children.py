@@ -104,6 +104,11 @@ class Child:
         words = "\n".join(self._log) or "(none)"
         return f"The {self.name}'s last lines:{ended}\n{words}"
 
+    def testament(self) -> str:
+        """What it said on standard error at last, a line each, to stand below the sentence that tells its end."""
+        self._reap()
+        return "".join(f"\n{line}" for line in self._log)
+
     def _reap(self) -> None:
         self._process.wait()
         for thread in self._threads:

@@ -15,24 +15,19 @@ from agrenting.demo.payments import follow_up
 from agrenting.demo.reading import have_translated
 
 CAPABILITY: Final = "translate"
-BIDS_PERCENT: Final = ((50, 70), (55, 75, 80), (45, 65), (60, 78))
-"""What it bids in a deal, of the list price; then it accepts, unless the provider does. Deals take turns with them."""
-
-PAUSE_S: Final = 3.0
+BIDS_PERCENT: Final = (50, 70)
+"""What it bids in a deal, of the list price; then it accepts, unless the provider does."""
 
 
 async def work(agent: Agent) -> None:
-    """Deal once, or one deal after the other, until asked to leave."""
+    """Deal once, and stay until asked to leave."""
     market = await agent.socket.join("agents:discovery")
     present = await market.expect("presence_state", TURN_TIMEOUT_S)
     others = [meta["handle"] for id_, one in present.items() if id_ != agent.id for meta in one["metas"][-1:]]
     tell(Told(step=f"joins the market and sees who of its contacts is there: {', '.join(others) or 'nobody'}"))
     provider = await find_provider(agent, market)
-    number = 0
-    while not agent.is_stopping:
-        await deal(agent, market, provider, BIDS_PERCENT[number % len(BIDS_PERCENT)])
-        number += 1
-        await agent.unless_stopped(asyncio.sleep(math.inf if agent.configuration.once else PAUSE_S))
+    await deal(agent, market, provider)
+    await agent.unless_stopped(asyncio.sleep(math.inf))
 
 
 async def find_provider(agent: Agent, market: Topic) -> dict[str, Any]:
@@ -57,13 +52,13 @@ async def find_provider(agent: Agent, market: Topic) -> dict[str, Any]:
     return provider
 
 
-async def deal(agent: Agent, market: Topic, provider: dict[str, Any], bids_percent: tuple[int, ...]) -> None:
+async def deal(agent: Agent, market: Topic, provider: dict[str, Any]) -> None:
     """One deal, from the first offer to the receipt, and the follow-ups to it."""
     opened = await market.push("open_negotiation", asked_of(provider))
     digest = opened["session_digest"]
     step = f"opens a negotiation with {provider['handle']}, whose digest is {digest[:16]}…"
     tell(Told(step=step, begins_deal=True))
-    agreed = await bargain(agent, opened["id"], provider, bids_percent)
+    agreed = await bargain(agent, opened["id"], provider)
     task = await hire(agent, agreed)
     completed = await have_translated(agent, task["task_id"])
     await agent.keep_receipt(agreed["id"])
@@ -102,9 +97,7 @@ async def discover(agent: Agent, market: Topic) -> tuple[dict[str, Any], dict[st
     return first, second
 
 
-async def bargain(
-    agent: Agent, session_id: str, provider: dict[str, Any], bids_percent: tuple[int, ...]
-) -> dict[str, Any]:
+async def bargain(agent: Agent, session_id: str, provider: dict[str, Any]) -> dict[str, Any]:
     """Bid, bid more, and at last accept the midpoint, unless the provider does.
 
     Raises:
@@ -115,7 +108,7 @@ async def bargain(
     if (session["provider_agent_id"], session["base_max"]) != (provider["id"], provider["price"]):
         raise ClientError("the session is with another agent, or at another price, than was asked for")
     # Rounds down, in the client's favour; the least that can be offered is 1.
-    bids = [max(1, session["base_max"] * percent // 100) for percent in bids_percent]
+    bids = [max(1, session["base_max"] * percent // 100) for percent in BIDS_PERCENT]
     while session["status"] == "open":
         if session["offers"] and session["turn"] != agent.id:
             event, payload = await topic.next_event(TURN_TIMEOUT_S)

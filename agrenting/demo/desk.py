@@ -79,12 +79,14 @@ class Owner:
     """A user, who answers whoever asks one of its agents for contact.
 
     Args:
-        handle: Its name in the market.
+        fields: What its making answered.
         rest: REST with its key.
     """
 
-    def __init__(self, handle: str, rest: Rest) -> None:
-        self.handle = handle
+    def __init__(self, fields: dict[str, Any], rest: Rest) -> None:
+        self.id: str = fields["id"]
+        self.handle: str = fields["handle"]
+        self.api_key: str = fields["api_key"]
         self.rest = rest
 
     def request(self, request_id: str) -> dict[str, Any]:
@@ -138,6 +140,7 @@ class Desk:
 
     def __init__(self, url: str, key: str) -> None:
         self.url = url
+        self.key = key
         self._rest = Rest(url, key)
         self._opened = [self._rest]
         self.meta: dict[str, Any] = self._rest.get("/meta")
@@ -158,25 +161,38 @@ class Desk:
             rest.close()
 
     def enrol(self, handle: str, name: str, **fields: Any) -> Account:
-        """Make a user, who registers an agent, with the proof that its owner holds its signing key.
+        """Make a user, who registers an agent.
 
         Args:
             handle: The user's.
             name: The agent's.
             fields: More of the agent's registration.
         """
+        return self.register(self.welcome(handle), name, **fields)
+
+    def welcome(self, handle: str) -> Owner:
+        """Make a user."""
         user = self._rest.post("/admin/users", {"handle": handle})
-        owner, seed = self._open(user["api_key"]), generate_secret_key()
-        asked = owner.post("/key-challenges")
+        return Owner(user, self._open(user["api_key"]))
+
+    def register(self, owner: Owner, name: str, **fields: Any) -> Account:
+        """Register a user's agent, with the proof that its owner holds its signing key.
+
+        Args:
+            owner: Whose it is.
+            name: The agent's.
+            fields: More of its registration.
+        """
+        seed, asked = generate_secret_key(), owner.rest.post("/key-challenges")
         signer = Signer(seed, asked["signing_domain"])
         draft = {
             "name": name,
-            "description": f"{name} of {handle}",
+            "description": f"{name} of {owner.handle}",
             "public_key": signer.public_key,
-            "proof": signer.key_proof(owner_id=user["id"], challenge=asked["challenge"]),
+            "proof": signer.key_proof(owner_id=owner.id, challenge=asked["challenge"]),
         }
-        agent = owner.post("/agents", {**draft, **fields})
-        return Account(agent, seed, self._open(agent["api_key"]), Owner(user["handle"], owner))
+        agent = owner.rest.post("/agents", {**draft, **fields})
+        return Account(agent, seed, self._open(agent["api_key"]), owner)
 
     def money(self, amount: int) -> str:
         """An amount of minor units for people."""

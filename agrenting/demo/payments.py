@@ -118,6 +118,7 @@ class Payer:
             heard.append(chunk.decode())
             await payer.pay_for(task.incoming.position)
         end = await task.end()
+        await task.leave()
         if (end["status"], heard) != ("completed", [translate(word) for word in words]):
             raise ClientError("the words are not those of an own look-up")
         figures = f"units {end['units']}, paid_up_to {end['paid_up_to']}, {money(end['paid'])}"
@@ -132,6 +133,14 @@ class Payer:
                     offered: dict[str, Any] = request
                     return offered
             self.keeper.hear(*await self.topic.next_event(TURN_TIMEOUT_S))
+
+    async def have_closed(self) -> None:
+        """Offer a close that pays out the balances, and wait until the other one has agreed to it."""
+        self.keeper.take(await self.topic.push("close_request", self.keeper.close_request()))
+        while self.keeper.channel["status"] != "closed":
+            self.keeper.hear(*await self.topic.next_event(TURN_TIMEOUT_S))
+        await self.topic.leave()
+        await keep_proofs(self._agent, self.id)
 
     async def close(self, offered: dict[str, Any]) -> None:
         """Agree to a close that pays out the balances, and keep the proofs."""
@@ -161,10 +170,12 @@ class Payee:
 
     Args:
         agent: Who looks up.
+        patience_s: How long a channel may be silent; None: as long as it likes.
     """
 
-    def __init__(self, agent: Agent) -> None:
+    def __init__(self, agent: Agent, patience_s: float | None = TURN_TIMEOUT_S) -> None:
         self._agent = agent
+        self._patience_s = patience_s
         self._owed: dict[str, dict[str, int]] = {}
         """By who owes and the task: minor units."""
         self._streams: set[str] = set()
@@ -188,14 +199,19 @@ class Payee:
             await task.flush()
             unpaid = max(unpaid, task.outgoing.position.seq - task.paid_up_to)
         await task.until_paid()
+        self._streams.discard(task_id)
         await task.close()
         await task.push("complete")
+        await task.leave()
         units = task.outgoing.position.seq
         figures = f"units {units}, paid_up_to {task.paid_up_to}"
         tell(Told(step=f"has looked up {units} words, at most {unpaid} ahead of its payment: {figures}"))
 
     async def be_paid(self, announced: dict[str, Any]) -> None:
-        """Accept a channel that somebody has opened, and confirm what is paid for look-ups, until it is closed."""
+        """Accept a channel that somebody has opened, and confirm what is paid for look-ups, until it is closed.
+
+        Who opened it may offer to close it too.
+        """
         agent, channel_id = self._agent, announced["channel_id"]
         keeper = keeper_of(agent, channel_id)
         topic = await agent.socket.join(announced["topic"], {"known": keeper.known()})
@@ -204,10 +220,12 @@ class Payee:
         locked = agent.money(keeper.channel["balance_a"])
         tell(Told(step=f"accepts the payment channel of {announced['agent_a_handle']}, with {locked} in it"))
         while keeper.channel["status"] != "closed":
-            event, payload = await topic.next_event(TURN_TIMEOUT_S)
+            event, payload = await topic.next_event(self._patience_s)
             keeper.hear(event, payload)
             if event == "propose_transfer":
                 await self._answer(topic, keeper, payload)
+            elif event == "close_request" and payload["agent_id"] != agent.id:
+                keeper.take(await topic.push("close", keeper.close(payload)))
         final = agent.money(keeper.channel["final_balance_b"])
         tell(Told(step=f"sees the payment channel closed, and is paid {final}"))
         await topic.leave()
@@ -239,7 +257,10 @@ def keeper_of(agent: Agent, channel_id: str) -> ChannelKeeper:
 
 
 async def keep_proofs(agent: Agent, channel_id: str) -> None:
-    """Fetch the receipt and the history of a closed channel, and keep them as files."""
+    """Fetch the receipt and the history of a closed channel, and keep them as files; or leave nothing behind."""
+    if not agent.configuration.keeps_proofs:
+        agent.path_of(channel_id, "channel").unlink()
+        return
     receipt, history = agent.path_of(channel_id, "json"), agent.path_of(channel_id, "jsonl")
     receipt.write_bytes(msgspec.json.encode(await agent.rest.get(f"/payment-channels/{channel_id}/receipt")))
     history.write_bytes(await agent.rest.file(f"/payment-channels/{channel_id}/history", JSON_LINES))

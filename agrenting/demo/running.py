@@ -15,8 +15,9 @@ import msgspec
 from agrenting.config import Settings
 from agrenting.demo.children import Inbox, Line
 from agrenting.demo.desk import DemoFailed
+from agrenting.demo.ensemble import Stopped
 from agrenting.demo.show import Show
-from agrenting.demo.story import Demo, Stopped
+from agrenting.demo.story import Demo
 
 INTERRUPTED: Final = 130
 
@@ -41,7 +42,7 @@ def run(*, data_dir: Path | None, once: bool, verbose: bool, settings: Settings)
 
     Args:
         data_dir: Kept afterwards; None takes a temporary folder that goes.
-        once: End after one deal; otherwise the market trades until Ctrl-C.
+        once: End after one deal; otherwise the market lives on until Ctrl-C.
         verbose: Print every frame.
         settings: As the command line has read them. The server reads the same ones, but for folder and address.
     """
@@ -59,5 +60,5 @@ def run(*, data_dir: Path | None, once: bool, verbose: bool, settings: Settings)
         except DemoFailed as failure:
             print(f"agrenting demo: {failure}", file=sys.stderr)
             return 1
-    show.text(f"Done: {len(demo.deals)} {'deal' if len(demo.deals) == 1 else 'deals'}, and everything balanced.")
+    show.text(f"Done: {demo.deals_done} {'deal' if demo.deals_done == 1 else 'deals'}, and everything balanced.")
     return 0

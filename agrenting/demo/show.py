@@ -10,6 +10,9 @@ COLOURS: Final = {
     "market": "36", "client": "32", "provider": "35", "rival": "34", "owner": "96", "stranger": "31", "frame": "2",
     "title": "33",
 }  # fmt: skip
+OTHERS: Final = "0"
+"""Of whoever has no colour of its own."""
+
 ACTOR_WIDTH: Final = 8
 FRAME_CHARS_MAX: Final = 160
 
@@ -52,9 +55,13 @@ class Show:
 
     def table(self, title: str, rows: Sequence[tuple[str, str]]) -> None:
         """Names and amounts, aligned."""
-        name_width = max(len(name) for name, _ in rows)
-        amount_width = max(len(amount) for _, amount in rows)
-        lines = [f"            {name.ljust(name_width)}  {amount.rjust(amount_width)}" for name, amount in rows]
+        width = max(len(amount) for _, amount in rows)
+        self.listing(title, [(name, amount.rjust(width)) for name, amount in rows])
+
+    def listing(self, title: str, rows: Sequence[tuple[str, str]]) -> None:
+        """Names, and what belongs to each."""
+        width = max(len(name) for name, _ in rows)
+        lines = [f"            {name.ljust(width)}  {text}" for name, text in rows]
         self.title(title)
         self.text("\n".join([*lines, ""]))
         self._is_apart = True
@@ -65,7 +72,7 @@ class Show:
         self._is_apart = False
 
     def _paint(self, name: str, text: str) -> str:
-        return f"\x1b[{COLOURS[name]}m{text}\x1b[0m" if self._is_coloured else text
+        return f"\x1b[{COLOURS.get(name, OTHERS)}m{text}\x1b[0m" if self._is_coloured else text
 
 
 def major(amount: int, *, currency: str, exponent: int) -> str:

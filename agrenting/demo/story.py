@@ -1,4 +1,4 @@
-"""The demo's parent: it starts a server and four agents, shows what they do, and looks at the books.
+"""The demo's parent: it starts a server and four agents, shows what they do, looks at the books, and lets it live on.
 
 It uses what anybody could: the command line, REST with the operator's and the owners' keys, and the agents' own public
 interfaces.
@@ -8,26 +8,23 @@ import re
 import secrets
 from contextlib import ExitStack
 from pathlib import Path
-from queue import Empty
 from typing import Any, Final
 
-import msgspec
-
-from agrenting.demo.agent import Configuration, Deal, Payment, Told
+from agrenting.demo.agent import Deal, Payment, Told
 from agrenting.demo.cast import Cast, enrol, public_keys
-from agrenting.demo.children import Child, Inbox, Line
+from agrenting.demo.children import Child, Inbox
 from agrenting.demo.command import run_command
 from agrenting.demo.consent import KINDS
 from agrenting.demo.desk import Account, DemoFailed, Desk
+from agrenting.demo.ensemble import Ensemble, Stopped
+from agrenting.demo.living import LivingMarket
 from agrenting.demo.payments import DEPOSIT_LOOK_UPS
 from agrenting.demo.proofs import Expected, Proofs
 from agrenting.demo.show import Show
-from crypto import format_secret_key
 
 START_TIMEOUT_S: Final = 60.0
-SILENCE_TIMEOUT_S: Final = 60.0
-DEPOSIT, LOW = 30, 20
-"""In whole units of the currency: what the client gets, and below what it gets more."""
+DEPOSIT = 30
+"""In whole units of the currency: what the client gets."""
 
 RIVALS_LIMIT, OWNERS_LIMIT = 5, 15
 """Likewise: up to what the rival's policy, and the provider's owner, let a new contact go."""
@@ -40,10 +37,6 @@ OPERATOR_KEY: Final = re.compile(r"operator's key.*: (\S+)$")
 LISTENING: Final = re.compile(r"listening on (http://\S+)$")
 
 
-class Stopped(Exception):
-    """Somebody asked the demo to stop: Ctrl-C, or a signal that means the same."""
-
-
 class Demo:
     """One run of the story.
 
@@ -52,7 +45,7 @@ class Demo:
         show: Where it is shown.
         inbox: What the children say.
         is_new: Nothing lies in the folder yet.
-        once: End after one deal.
+        once: End after one deal; otherwise the market lives on.
     """
 
     def __init__(self, folder: Path, show: Show, inbox: Inbox, *, is_new: bool, once: bool) -> None:
@@ -61,20 +54,21 @@ class Demo:
         self.inbox = inbox
         self.once = once
         self.deals: list[Deal] = []
+        self.living: LivingMarket | None = None
+        self.ensemble = Ensemble(show, inbox, self._receipts_folder, self._take)
         self._cheats: list[Payment] = []
         self._proofs = Proofs(lambda text: show.step("market", text))
         self._keys: dict[str, dict[str, str]] = {}
         self._suffix = "" if is_new else f"-{secrets.token_hex(4)}"
-        self._deposited = 0
-        self._begun = 0
-        self._is_closing = False
+        self._is_over = False
+        """Somebody has asked for the end while the deal was told."""
 
     def run(self) -> None:
         """The whole story.
 
         Raises:
             DemoFailed: It did not come to its end.
-            Stopped: Somebody asked for it before it had begun, or before its only deal was done.
+            Stopped: Somebody asked for it before the told deal was done.
         """
         self._receipts_folder.mkdir(parents=True, exist_ok=True)
         arguments = ["agrenting", "serve", "--host", "127.0.0.1", "--port", "0", "--data-dir", str(self.folder)]
@@ -93,6 +87,11 @@ class Demo:
     def _receipts_folder(self) -> Path:
         return self.folder / "receipts"
 
+    @property
+    def deals_done(self) -> int:
+        """Deals that were done, in the story and after it."""
+        return len(self.deals) + (0 if self.living is None else self.living.deals_done)
+
     def _tell_story(self, stack: ExitStack) -> None:
         desk = stack.enter_context(self._open())
         cast = self._enrol(desk)
@@ -104,31 +103,33 @@ class Demo:
             self._employ(stack, desk, "rival", cast.rival, admits_up_to=RIVALS_LIMIT * desk.unit),
         ]
         for _ in offering:
-            while not self._hear().is_ready:
+            while not self.ensemble.hear().is_ready:
                 pass
         self._keep_out(cast.stranger, provider)
         hiring = self._employ(stack, desk, "client", client)
         self._let_in(desk, client, provider)
         cheating = self._trade(stack, desk, cast)
-        self._is_closing = True
+        self.ensemble.is_closing = True
         for child in (hiring, *cheating):
-            self._dismiss(child)
+            self.ensemble.dismiss(child)
         self._proofs.verify()
         while self._proofs.are_missing:
-            self._hear()
+            self.ensemble.hear()
             self._proofs.verify()
         for child in offering:
-            self._dismiss(child)
+            self.ensemble.dismiss(child)
         after = self._ledger("The ledger after", desk, cast)
         self._require_balance(before, after, cast)
+        if not (self.once or self._is_over):
+            self.living = LivingMarket(self.ensemble, desk, self._suffix)
+            self.living.run(stack)
 
     def _trade(self, stack: ExitStack, desk: Desk, cast: Cast) -> list[Child]:
-        """Listen to the deals, and let the stranger in after the first one, until that is all; the stranger's child."""
+        """Listen to the deal, and let the stranger in after it, until that is all; the stranger's child."""
         cheating: list[Child] = []
         try:
-            while not (self.once and self._cheats and not self._proofs.are_missing):
-                if self._hear().deal is not None:
-                    self._top_up(desk, cast.client)
+            while not self._cheats or self._proofs.are_missing:
+                self.ensemble.hear()
                 self._proofs.verify()
                 if self.deals and not cheating and not self._proofs.are_missing:
                     self.show.title("Mallory tries to cheat")
@@ -136,6 +137,7 @@ class Demo:
         except Stopped:
             if self.once:
                 raise
+            self._is_over = True
             self.show.text("")
             self.show.step("market", "closes once the deal at hand is done")
         return cheating
@@ -146,7 +148,7 @@ class Demo:
         """Wait until the server listens, and sit down at the operator's desk."""
         key = url = ""
         while not url:
-            text = self._next(START_TIMEOUT_S).text or ""
+            text = self.ensemble.next(START_TIMEOUT_S).text or ""
             shown, listening = OPERATOR_KEY.search(text), LISTENING.match(text)
             key = shown[1] if shown else key
             url = listening[1] if listening else ""
@@ -159,7 +161,7 @@ class Demo:
         cast = enrol(desk, self._suffix)
         agents = ", ".join(account.handle for account in (cast.client, cast.provider, cast.rival, cast.stranger))
         self.show.step("market", f"has four agents of four owners: {agents}")
-        self._top_up(desk, cast.client)
+        self._deposit(desk, cast.client, DEPOSIT * desk.unit)
         self._deposit(desk, cast.stranger, DEPOSIT_LOOK_UPS * desk.look_up_price)
         self._keys = {
             "agreement": public_keys(desk, client=cast.client, provider=cast.provider),
@@ -199,7 +201,7 @@ class Demo:
         Raises:
             DemoFailed: The owner does not see it, or it is somebody else's.
         """
-        while not (request_id := self._hear().left_to_owner):
+        while not (request_id := self.ensemble.hear().left_to_owner):
             pass
         if provider.owner.request(request_id)["requester"]["handle"] != requester.handle:
             raise DemoFailed(f"{provider.owner.handle} should see a contact request of {requester.handle}")
@@ -208,74 +210,12 @@ class Demo:
     def _employ(
         self, stack: ExitStack, desk: Desk, role: str, account: Account, *, admits_up_to: int | None = None
     ) -> Child:
-        """Start an agent in a process of its own; its role stands in the arguments for who lists processes."""
-        configuration = Configuration(
-            role=role,
-            url=desk.url,
-            agent_id=account.id,
-            api_key=account.api_key,
-            secret_key=format_secret_key(account.seed),
-            signing_domain=desk.meta["signing_domain"],
-            currency=desk.meta["currency"],
-            exponent=desk.meta["exponent"],
-            owner=account.owner.handle,
-            admits_up_to=admits_up_to,
-            look_up_price=desk.look_up_price,
-            word_price=desk.word_price,
-            receipts=str(self._receipts_folder),
-            verbose=self.show.verbose,
-            once=self.once,
-        )
-        words = msgspec.json.encode(configuration).decode()
-        child = Child(role, [f"agrenting.demo.{PROGRAMS[role]}", role], self.inbox, f"{words}\n")
-        stack.callback(child.kill)
-        return child
+        return self.ensemble.employ(stack, desk, account, role=role, program=PROGRAMS[role], admits_up_to=admits_up_to)
 
-    def _dismiss(self, child: Child) -> None:
-        """Ask an agent to leave, and listen until it has."""
-        child.terminate()
-        while not child.has_ended:
-            self._hear()
-
-    # What the children say.
-
-    def _next(self, timeout_s: float) -> Line:
-        """The next line of any child.
-
-        Raises:
-            DemoFailed: A child has ended that was not asked to, or badly; or nobody said anything.
-            Stopped: Somebody asks for it.
-        """
-        try:
-            line = self.inbox.get(timeout=timeout_s)
-            while line is None:
-                if not self._is_closing:
-                    raise Stopped
-                line = self.inbox.get(timeout=timeout_s)
-        except Empty:
-            raise DemoFailed(f"nobody said anything for {timeout_s:.0f} s") from None
-        child = line.child
-        if line.text is None:
-            child.has_ended = True
-            if not child.is_asked_to_end or child.fate():
-                raise DemoFailed(f"the {child.name} ended early, {child.fate() or 'with nothing done'}")
-        return line
-
-    def _hear(self) -> Told:
-        """Show what an agent tells next."""
-        line = self._next(SILENCE_TIMEOUT_S)
-        if line.text is None:
-            return Told()
-        told, name = msgspec.json.decode(line.text, type=Told), line.child.name
-        if told.frame:
-            self.show.frame(name, told.direction, told.frame)
+    def _take(self, told: Told) -> None:
+        """Take what an agent tells of the story."""
         if told.begins_deal:
-            self._begun += 1
-            self.show.title("The deal" if self.once else f"Deal {self._begun}")
-        if told.step:
-            self.show.step(name, told.step)
-        if told.failure:
-            raise DemoFailed(f"the {name} gave up: {told.failure}")
+            self.show.title("The deal")
         if told.receipt is not None:
             self._proofs.keep(told.receipt)
         if told.deal is not None:
@@ -286,7 +226,6 @@ class Demo:
         if told.payment is not None:
             self._cheats.append(told.payment)
             self._expect(told.payment.channel_id, "both receipts and histories of the cheat's channel", "cheat")
-        return told
 
     def _expect(self, of: str, proves: str, signed_by: str) -> None:
         self._proofs.expect(Expected(of=of, proves=proves, keys=self._keys[signed_by]))
@@ -297,13 +236,6 @@ class Demo:
     def _paid(self) -> int:
         """What the client has paid so far, in deals and over channels."""
         return sum(deal.price + deal.payment.amount for deal in self.deals)
-
-    def _top_up(self, desk: Desk, client: Account) -> None:
-        """Give the client money where it runs low, so that the market can go on."""
-        if self._deposited - self._paid >= LOW * desk.unit:
-            return
-        self._deposit(desk, client, DEPOSIT * desk.unit)
-        self._deposited += DEPOSIT * desk.unit
 
     def _deposit(self, desk: Desk, account: Account, amount: int) -> None:
         desk.deposit(account, amount)
@@ -320,12 +252,11 @@ class Demo:
         cheats_paid = sum(payment.amount for payment in self._cheats)
         client = cast.client.handle
         expected = before | {
-            client: self._deposited - paid,
+            client: before[client] - paid,
             cast.provider.handle: paid - fees,
             cast.rival.handle: cheats_paid,
             cast.stranger.handle: before[cast.stranger.handle] - cheats_paid,
             "fees": before["fees"] + fees,
-            "outside": before["outside"] - (self._deposited - before[client]),
             "sum over all accounts": 0,
         }
         wrong = [f"{name}: {after[name]}, not {expected[name]}" for name in expected if after[name] != expected[name]]

@@ -168,6 +168,11 @@ class TaskServer:
             return self.snapshot
         return {"event": event}
 
+    async def leave(self, role: str, topic: Topic) -> None:
+        await asyncio.sleep(0)
+        if self.topics.get(role) is topic:
+            self._end(role, TopicEnded("it was left"))
+
     async def _chunk(self, topic: Topic, direction: str, payload: Json) -> Json:
         seq, chunk = payload["seq"], payload["chunk"].encode()
         if payload.get("encoding") == "base64":
@@ -207,6 +212,9 @@ class Socket:
         topic = Topic(cast("PhoenixSocket", self), name, "1")
         await self._server.join(topic, self._role, payload or {})
         return topic
+
+    async def leave(self, topic: Topic) -> None:
+        await self._server.leave(self._role, topic)
 
     async def request(self, topic: Topic, event: str, payload: Json, _timeout_s: float) -> Json:
         return await self._server.take(self._role, topic, event, payload)

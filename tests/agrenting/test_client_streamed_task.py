@@ -295,6 +295,22 @@ async def test_who_has_checked_the_work_releases_the_price_and_knows_the_task_so
     assert pair.alice.state is released
 
 
+async def test_who_leaves_hears_no_more_and_sends_what_was_not_stored_once_it_is_back(pair: Pair) -> None:
+    pair.server.is_slow = True
+    await send(pair.alice, LINES[:2])
+
+    await pair.alice.leave()
+
+    assert "client" not in pair.server.topics
+    with pytest.raises(TopicEnded):
+        await pair.alice.end()
+    pair.server.waiting.clear()
+    pair.server.is_slow = False
+    await pair.alice.join(pair.server.socket("client"))
+    await pair.alice.flush()
+    assert pair.server.streams["input"].whole == b"".join(LINES[:2])
+
+
 async def test_a_stream_that_the_end_of_the_task_leaves_open_is_broken(pair: Pair) -> None:
     await send(pair.alice, LINES[:2])
     await pair.alice.flush()

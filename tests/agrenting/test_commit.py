@@ -38,6 +38,9 @@ class Fragile:
             raise sqlite3.OperationalError("disk I/O error")
         return self._connection.execute(sql, values)
 
+    def executemany(self, sql: str, rows: Any) -> sqlite3.Cursor:
+        return self._connection.executemany(sql, rows)
+
     @property
     def in_transaction(self) -> bool:
         return self._connection.in_transaction

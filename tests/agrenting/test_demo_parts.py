@@ -71,6 +71,24 @@ def test_steps_are_in_colour_only_where_that_is_wanted(
     assert ("\x1b[" in capsys.readouterr().out) is is_coloured
 
 
+def test_whoever_has_no_colour_is_shown_all_the_same(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+
+    Show(verbose=False, environment={}).step("dora/editor", "is online")
+
+    assert "\x1b[0mdora/editor\x1b[0m  is online" in capsys.readouterr().out
+
+
+def test_a_listing_has_its_texts_one_below_the_other(capsys: pytest.CaptureFixture[str]) -> None:
+    Show(verbose=False, environment={}).listing("Log in", [("page", "http://…"), ("operator", "agk_")])
+
+    _, title, page, operator, empty = capsys.readouterr().out.split("\n")[:-1]
+    assert (title.strip(), empty) == ("Log in", "")
+    assert page.index("http") == operator.index("agk_")
+
+
 def test_steps_and_tables_are_aligned(capsys: pytest.CaptureFixture[str]) -> None:
     show = Show(verbose=False, environment={})
 
@@ -149,6 +167,15 @@ def test_a_child_that_fails_tells_how_and_its_last_words(tmp_path: Path, monkeyp
     assert started.obituary() == "The someone's last lines: It has ended: exit code 1.\nit is broken"
 
 
+def test_a_child_leaves_its_last_words_to_stand_below_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loud, _ = child("raise SystemExit('it is broken')", tmp_path, monkeypatch)
+    still, _ = child("pass", tmp_path, monkeypatch)
+
+    assert (loud.testament(), still.testament()) == ("\nit is broken", "")
+
+
 def test_a_child_that_has_been_killed_tells_by_what(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
     started, _ = child(code, tmp_path, monkeypatch, "words that nobody reads\n")
@@ -188,13 +215,27 @@ def proofs_of(receipts: dict[str, bytes], folder: Path) -> tuple[Proofs, list[st
     return proofs, told
 
 
-class BobsProgram:
-    """What the demo gives an agent, and a topic, with the market's own rules behind them: Alice pays, and closes."""
+def files_in(folder: Path) -> list[Path]:
+    """All that lies in a folder."""
+    return [*folder.iterdir()]
 
-    def __init__(self, folder: Path) -> None:
+
+class BobsProgram:
+    """What the demo gives an agent, and a topic, with the market's own rules behind them: Alice pays, and closes.
+
+    Args:
+        folder: Where files go.
+        keeps_proofs: Whether they stay there.
+        offers: Whether Alice pays nothing, and leaves the closing that she offers to Bob.
+    """
+
+    def __init__(self, folder: Path, *, keeps_proofs: bool = True, offers: bool = False) -> None:
         self.id = BOB.id
         self.signer = Signer(BOB.secret_key, MARKET.signing_domain)
-        self.configuration = SimpleNamespace(look_up_price=10, receipts=str(folder), role="provider")
+        self.configuration = SimpleNamespace(
+            look_up_price=10, receipts=str(folder), role="provider", keeps_proofs=keeps_proofs
+        )
+        self.offers = offers
         self.stage = Stage(counter_deposit=None)
         self.pushed: list[str] = []
         self.socket = self.rest = self
@@ -211,7 +252,11 @@ class BobsProgram:
     async def next_event(self, _timeout_s: float) -> tuple[str, dict[str, Any]]:
         """What Alice does next, as Bob is told of it."""
         channel = self.stage.snapshot
-        if channel["last_nonce"] == 0:
+        if self.offers:
+            closing = paying.close(channel, ALICE.secret_key, BOB.secret_key)
+            payload = {name: closing[name] for name in ("final_balance_a", "final_balance_b")}
+            self.stage.send(ALICE, "close_request", **payload, signature=closing["signature_a"])
+        elif channel["last_nonce"] == 0:
             payload = paying.proposal(channel, ALICE.secret_key, from_agent_id=ALICE.id, amount=10)
             self.stage.send(ALICE, "propose_transfer", **payload)
         else:
@@ -251,6 +296,19 @@ async def test_what_is_paid_for_nothing_is_rejected(tmp_path: Path) -> None:
     assert [step.details["text"] for step in bob.stage.steps if step.nonce] == ["this is not what is owed"]
     history = tmp_path / f"provider-{channel.id}.jsonl"
     assert history.read_text("utf-8") == f"/payment-channels/{channel.id}/history application/jsonl"
+
+
+async def test_who_keeps_no_proofs_agrees_to_a_close_that_is_offered_and_leaves_no_file(tmp_path: Path) -> None:
+    bob = BobsProgram(tmp_path, keeps_proofs=False, offers=True)
+    channel = bob.stage.channel
+
+    await Payee(cast("Agent", bob), patience_s=None).be_paid(
+        {"channel_id": channel.id, "topic": channel.topic, "agent_a_handle": "alice/bot"}
+    )
+
+    assert bob.pushed == ["close"]
+    assert bob.stage.channel.status == "closed"
+    assert files_in(tmp_path) == []
 
 
 def test_what_two_have_kept_is_verified_once_both_have(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from agrenting.clock import from_ms
 from agrenting.db import ledger, sides, states
 from agrenting.db.database import Database, open_writer
 from agrenting.db.migrate import SchemaError, go_back, migrate
-from agrenting.db.tables import metadata
 from agrenting.db.transaction import WriterTx
+from agrenting.db.watched_tables import metadata
 from channels.contact_book import Origin, Side, Standing
 from tests.agrenting.api import payers
 from tests.agrenting.api.market import Marketplace, Player, marketplace

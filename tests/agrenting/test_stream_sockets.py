@@ -16,7 +16,7 @@ from uvicorn.server import ServerState
 
 from agrenting import auth
 from agrenting.connection import Connection
-from agrenting.db.commit import StorageUnavailable, Unit
+from agrenting.db.commit import Outcome, StorageUnavailable, Unit
 from agrenting.transport import HubProtocol
 from channels.chunks import binary_chunk
 from channels.wire import Vsn
@@ -175,7 +175,7 @@ async def test_where_the_disk_fails_receivers_join_again_and_the_sender_sends_ag
     with monkeypatch.context() as broken:
 
         def fail(batch: list[Unit]) -> list[Any]:
-            return [(None, StorageUnavailable("the disk is full")) for _ in batch]
+            return [Outcome(None, StorageUnavailable("the disk is full")) for _ in batch]
 
         broken.setattr(commits, "_commit", fail)
         for seq in (1, 2):

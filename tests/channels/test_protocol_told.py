@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from channels import discovery, private
+from channels import analytics, discovery, private
 from channels.agents import AgentStatus
 from channels.contacts import (
     NO_TIE,
@@ -119,12 +119,13 @@ REPLIES = [
 PLAYED_APART = {
     ("agents", "create_private_channel"),
     *(("private", event) for event in ("phx_join", *private.HANDLERS)),
+    *(("analytics", event) for event in ("phx_join", *analytics.HANDLERS)),
     *(("agents", event) for event in ("phx_join", "discover", "update_metadata", "announce")),
     *((topic, "phx_join") for topic in ("agent_contacts", "user_contacts", "agent_control", "agent_rooms")),
     *((topic, "phx_join") for topic in ("user_rooms", "chat_room", "room_participants")),
 }
 """Discovery below; topics that are one agent's or user's own in test_protocol_contacts.py, rooms in
-test_protocol_rooms.py, private channels in test_protocol_private.py."""
+test_protocol_rooms.py, private channels in test_protocol_private.py, analytics in test_protocol_analytics.py."""
 
 
 @pytest.mark.parametrize(("topic", "event"), [case for case in REPLIES if case.values not in PLAYED_APART])

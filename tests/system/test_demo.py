@@ -5,22 +5,26 @@ import io
 import json
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
+from typing import Any
 
+import httpx
 import msgspec
 import psutil
 import pytest
 
 from agrenting.cli import main
 from agrenting.config import load_settings
-from agrenting.demo import run as run_demo
 from agrenting.demo.agent import Configuration
 from agrenting.demo.children import Child, Inbox
+from agrenting.demo.running import run as run_demo
 from agrenting.demo.words import TEXT, translate
 from crypto import NO_CHUNKS, next_digest
 from tests.system.harness import ROOT, free_environment
@@ -239,20 +243,97 @@ def test_one_deal_is_shown_step_by_step_and_leaves_nothing_behind() -> None:
     assert_gone(children)
 
 
-def test_ctrl_c_ends_the_trade_after_the_deal_at_hand_and_leaves_no_process() -> None:
+def test_ctrl_c_in_the_story_ends_it_after_the_deal_at_hand_and_leaves_no_process() -> None:
     with demo() as running:
-        running.until("Mallory tries to cheat")
-        running.until("client    offers")
+        running.until("client    opens a negotiation")
         children = running.children()
         running.interrupt()
         assert running.end() == 0, running.output
 
-    assert {*children} == {"serve", "provider", "rival", "client", "stranger"}
+    assert {*children} == {"serve", "provider", "rival", "client"}
     assert_gone(children)
     assert "closes once the deal at hand is done" in running.output
-    deals = running.output.count("client    releases USD")
-    assert deals >= 2
-    assert running.output.endswith(f"no difference\nDone: {deals} deals, and everything balanced.\n")
+    assert "The market lives on" not in running.output
+    assert running.output.endswith("no difference\nDone: 1 deal, and everything balanced.\n")
+
+
+CREW = {
+    *("dora/interpreter", "emil/wordsmith", "fay/polyglot", "gina/scribe", "hugo/lexicon"),
+    *("dora/editor", "fay/reader", "iris/publisher", "jan/collector"),
+}
+"""Who trades once the story is told."""
+
+KINDS = {"bargained", "listed", "failed", "cancelled", "rejected", "paid_in_channels", "messages"}
+"""What happens in a market that lives."""
+
+
+class Watching:
+    """Somebody at the page of a living market: an owner and the operator, by REST with the keys that it shows."""
+
+    def __init__(self, output: str) -> None:
+        page = re.search(r"^ +page +(http://127\.0\.0\.1:\d+)/$", output, re.MULTILINE)
+        keys = {name: re.search(rf"^ +{name} +(agk_\S+)  \(", output, re.MULTILINE) for name in ("dora", "operator")}
+        assert page is not None
+        self._url = page[1]
+        self._keys = {name: found[1] for name, found in keys.items() if found is not None}
+
+    def ask(self, who: str, path: str, **body: Any) -> Any:
+        """The answer's data."""
+        method = "POST" if body else "GET"
+        answer = httpx.request(
+            method,
+            f"{self._url}/api/v1{path}",
+            headers={"x-api-key": self._keys[who]},
+            json=body or None,
+            trust_env=False,
+        )
+        assert answer.is_success, answer.text
+        return answer.json()["data"]
+
+
+def what_happened(folder: Path) -> set[str]:
+    """Which kinds of things have happened in the market so far, as its database says."""
+    tasks = "SELECT count(*) FROM tasks WHERE status = "
+    questions = {
+        "bargained": f"{tasks} 'completed' AND state ->> '$.negotiation_session_id' IS NOT NULL",
+        "listed": f"{tasks} 'completed' AND state ->> '$.hold_seconds' = 0",
+        "failed": f"{tasks} 'failed'",
+        "cancelled": f"{tasks} 'cancelled'",
+        "rejected": "SELECT count(*) FROM negotiations WHERE status = 'rejected'",
+        "paid_in_channels": "SELECT max(0, count(*) - 9) FROM channel_steps WHERE nonce > 0",
+        "messages": "SELECT count(*) FROM messages WHERE state ->> '$.type' = 'status_update'",
+    }
+    with contextlib.closing(sqlite3.connect(f"file:{folder}/agrenting.sqlite3?mode=ro", uri=True)) as database:
+        return {kind for kind, question in questions.items() if database.execute(question).fetchone()[0]}
+
+
+@pytest.mark.timeout(300)  # Some of it happens now and then, by chance.
+def test_the_market_lives_on_after_the_story_until_ctrl_c(tmp_path: Path) -> None:
+    with demo("--verbose", "--data-dir", str(tmp_path)) as running:
+        running.until("The market is alive until Ctrl-C")
+        running.until("operator  agk_")
+        children, watching = running.children(), Watching(running.output)
+        pending = watching.ask("dora", "/me/contacts/requests?whose=agents")
+        for request in pending[:1]:
+            watching.ask("dora", f"/me/contacts/requests/{request['id']}/approve", scope={"kinds": ["task"]})
+        assert watching.ask("operator", "/admin/ledger")["sum"] == 0
+        while what_happened(tmp_path) != KINDS:
+            running.until("has had a task of")
+        asked_at = time.monotonic()
+        running.interrupt()
+        assert running.end() == 0, running.output
+
+    assert {*children} == {"serve", *CREW}
+    assert_gone(children)
+    assert time.monotonic() - asked_at < 20
+    assert {request["recipient"]["handle"] for request in pending} == {"dora/interpreter"}
+    assert_in_order(running.output, (*STEPS[:-2], "The market lives on", "has 9 more agents of 7 owners"))
+    assert_in_order(running.output, ("The ledger at the end", "held in tasks", "locked in channels", "no difference"))
+    assert re.search(r"^Done: \d+ deals, and everything balanced\.$", running.output, re.MULTILINE)
+    assert len(CREDENTIAL.findall(running.output)) == 2
+    assert {path.name.partition("-")[0] for path in tmp_path.glob("receipts/*")} == {
+        *("client", "provider", "rival", "stranger")
+    }
 
 
 def test_ctrl_c_before_the_only_deal_is_done_is_no_success() -> None:
@@ -267,7 +348,7 @@ def test_ctrl_c_before_the_only_deal_is_done_is_no_success() -> None:
 
 
 def test_a_provider_that_dies_fails_the_demo_with_a_clear_sentence() -> None:
-    with demo() as running:
+    with demo("--once") as running:
         running.until("client    opens a negotiation")
         children = running.children()
         children["provider"].kill()
@@ -325,6 +406,7 @@ class Kept:
         output = io.StringIO()
         with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output):
             patch.setattr("agrenting.demo.story.Child", self._child)
+            patch.setattr("agrenting.demo.ensemble.Child", self._child)
             patch.chdir(ROOT)
             self.code = run_demo(
                 data_dir=folder, once=True, verbose=True, settings=load_settings({"data_dir": str(folder)}, {})

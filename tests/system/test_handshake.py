@@ -288,6 +288,17 @@ async def test_on_conflict_reject_refuses_a_second_socket_of_an_agent(doors: Doo
     assert await doors.whoami("vsn=2.0.0&on_conflict=reject", headers=headers) == account.id
 
 
+async def test_who_only_watches_keeps_no_agent_from_connecting(doors: Doors) -> None:
+    account = doors.market.agent("alice", "Watched")
+    headers = {"x-api-key": account.api_key}
+    async with doors.open("vsn=2.0.0&watch=true", headers=headers) as watching:
+        await watching.is_alive()
+        async with doors.open("vsn=2.0.0&on_conflict=reject", headers=headers) as first:
+            await first.is_alive()
+            refusal = await doors.refusal("vsn=2.0.0&on_conflict=reject", headers=headers)
+            assert refusal == (409, "connection_conflict")
+
+
 async def test_a_get_without_upgrade_and_another_method_are_answered_in_words(doors: Doors) -> None:
     with doors.market.rest(doors.anna.api_key) as rest:
         for path in (*AGENT_PATHS, *USER_PATHS):

@@ -2,11 +2,13 @@
 
 import asyncio
 import random
+from datetime import timedelta
 
 import pytest
 
+from agrenting.clock import system_clock
 from agrenting.config import load_settings
-from agrenting.db import ledger
+from agrenting.db import ledger, rollup_doctor
 from agrenting.folder import Folder
 from tests.system.deals import Deal
 from tests.system.harness import AgentAccount, MarketProcess
@@ -30,10 +32,11 @@ def pairs(market: MarketProcess) -> list[tuple[AgentAccount, AgentAccount]]:
 
 
 def examine(market: MarketProcess) -> dict[str, int]:
-    """The books, while nobody serves them."""
+    """The books, and the sums made of them, while nobody serves them."""
     folder = Folder(load_settings({"data_dir": str(market.data_dir)}, environment={}))
     with folder.transaction() as tx:
         assert ledger.doctor(tx) == []
+        assert rollup_doctor.doctor(tx, messages_since=system_clock() - timedelta(days=1)) == []
         return ledger.summary(tx)
 
 

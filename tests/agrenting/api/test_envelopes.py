@@ -34,7 +34,9 @@ async def test_an_error_has_code_message_and_request_id(market: Marketplace) -> 
     assert refused.error["request_id"] == refused.answer.headers["x-request-id"]
 
 
-@pytest.mark.parametrize("path", ["/", "/api/v1", "/api/v2/me", "/api/v1/tasks/1/2/3", "/docs", "/favicon.ico"])
+@pytest.mark.parametrize(
+    "path", ["/index.php", "/api/v1", "/api/v2/me", "/api/v1/tasks/1/2/3", "/docs", "/favicon.ico"]
+)
 async def test_an_unknown_address_is_not_found(market: Marketplace, path: str) -> None:
     answer = await market.http.get(path)
 
