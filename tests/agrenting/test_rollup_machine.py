@@ -200,9 +200,11 @@ class RollupMachine(RuleBasedStateMachine):
         return self.channels.get(pair)
 
     def _transfer(self, channel: dict[str, Any], payer: int, payee: int, amount: int, task_id: str | None) -> None:
-        """Proposed and acknowledged; a channel without so much refuses."""
+        """Proposed and acknowledged; where the payer has not so much, there is nothing to sign."""
         channel_id, one, other = channel["channel_id"], self.team[payer], self.team[payee]
         fresh = self.stage.joined_channel(channel_id, one)
+        if fresh["balance_a" if fresh["agent_a_id"] == one.id else "balance_b"] < amount:
+            return
         proposal = paying.proposal(fresh, one.seed, from_agent_id=one.id, amount=amount, task_id=task_id)
         proposed = self.stage.pay(channel_id, "propose_transfer", proposal, one)
         if proposed is not None:
