@@ -268,10 +268,10 @@ class Books:
         )[0]
         return float(5 * (completed + 3.5) / (counted + 5))
 
-    def median_ms(self, agents: Sequence[str], span: Span) -> int | None:
-        """The time that half of the completed tasks took at most."""
+    def within_ms(self, agents: Sequence[str], span: Span, percent: int) -> int | None:
+        """The time that so many of a hundred completed tasks took at most, by nearest rank."""
         took = sorted(self._executions(agents, span))
-        return took[(len(took) - 1) // 2] if took else None
+        return took[-(-percent * len(took) // 100) - 1] if took else None
 
     def stream(self, task_id: str, direction: str) -> tuple[int, int]:
         """How many chunks of a stream there are, and how many bytes."""

@@ -480,7 +480,8 @@ def test_both_sides_are_really_cut_off_and_take_up_the_streams_where_they_were(k
     assert '"phx_join",{}' in provider[looking]
     assert '{"input_from":32,"output_from":0}' in provider[again]
     assert seqs(provider[again:], "input_stream") == [*range(32, len(TEXT))]
-    assert seqs(provider[again:], "output_stream") == [*range(35)]
+    replayed = seqs(provider[again:], "output_stream")
+    assert replayed == [*range(max(35, len(replayed)))]  # What it sends before the replay is over comes with it.
     assert not [frame for frame in (*client, *provider) if '"phx_leave"' in frame]
 
 
