@@ -380,6 +380,10 @@ class Deal:
         task, transfers = await self._stand()
         assert all(one["amount"] in self.signed[self.channel_id, one["nonce"]] for one in transfers)
         paid = sum(one["amount"] for one in transfers)
+        for _ in range(200):  # What was stored last may be on its way still.
+            if task["units"] <= self.units_of(self.seen()):
+                break
+            await asyncio.sleep(0.01)
         units = self.units_of(self.seen())
         assert (task["paid"], task["paid_up_to"]) == (paid, paid // self.amount)
         assert task["units"] <= units, "what is stored has come to the client"
