@@ -18,8 +18,6 @@ from agrenting.db import alerts, rollups
 from agrenting.db.transaction import Tx, WriterTx
 from agrenting.ids import new_id
 from channels.activity import seen
-from channels.agents import Agent
-from channels.changes import Changed
 from channels.facts import Facts, facts_of
 from channels.limits import Market
 from channels.told import Activity, Counted, Told
@@ -32,7 +30,7 @@ NAMES_MAX: Final = 100_000
 
 
 class Names:
-    """Whose an agent is and what it is called, also one that was deleted: asked once, then known."""
+    """Whose an agent is and what it is called, also one that was deleted: asked once, for neither ever changes."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[str, str]] = {}
@@ -52,11 +50,6 @@ class Names:
                 self._known.clear()
             known = self._known[agent_id] = (row[0], row[1])
         return known
-
-    def changed(self, before: Agent, after: Agent) -> None:
-        """An agent is perhaps called otherwise now."""
-        if before.handle != after.handle:
-            self._known.pop(after.id, None)
 
 
 class Follower:
@@ -82,9 +75,6 @@ class Follower:
         """Raise alerts, and gather the rest; what is to be told."""
         if self.market is None:
             return None
-        for one in tx.happened:
-            if isinstance(one, Changed) and one.store == "agent" and one.before is not None:
-                self._names.changed(one.before, one.after)
         happened = tuple(tx.happened)  # Not what the alerts change: nothing follows from what follows.
 
         def name_of(agent_id: str) -> tuple[str, str] | None:

@@ -268,6 +268,24 @@ class Books:
         )[0]
         return float(5 * (completed + 3.5) / (counted + 5))
 
+    def peers(self, capability: str) -> dict[str, tuple[int, float | None, int | None]]:
+        """Price, success rate and mean time of each agent that offers a capability, by handle, of all time."""
+        found: dict[str, tuple[int, float | None, int | None]] = {}
+        for id_, handle, price in self.rows(
+            "SELECT agents.id, handle, offered.value ->> 'price' "
+            "FROM agents, json_each(state, '$.capabilities') AS offered "
+            "WHERE status = 'active' AND offered.value ->> 'name' = ?", capability
+        ):  # fmt: skip
+            completed, failed, took = self.rows(
+                "SELECT coalesce(sum(status = 'completed'), 0), coalesce(sum(status = 'failed'), 0), "
+                "sum(iif(status = 'completed', round((julianday(state ->> 'ended_at') "
+                "- julianday(state ->> 'started_at')) * 86400000), 0)) "
+                "FROM tasks WHERE provider_agent_id = ? AND state ->> 'capability' = ?", id_, capability
+            )[0]  # fmt: skip
+            rate = completed / (completed + failed) if completed + failed else None
+            found[handle] = (price, rate, int(took) // completed if completed else None)
+        return found
+
     def within_ms(self, agents: Sequence[str], span: Span, percent: int) -> int | None:
         """The time that so many of a hundred completed tasks took at most, by nearest rank."""
         took = sorted(self._executions(agents, span))

@@ -1,5 +1,6 @@
 """Every number on every view is the number that the source tables give; see books.py for how that one is found."""
 
+import statistics
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -132,6 +133,25 @@ async def test_the_tiles_of_a_period(shown: Shown, screens: Screens, books: Book
     assert (received, sent) == pytest.approx(
         (true["transfers_in_amount"] / 1e6, true["transfers_out_amount"] / 1e6), abs=0.005_1
     )
+
+
+async def test_how_an_agent_stands_to_the_others(shown: Shown, screens: Screens, books: Books) -> None:
+    market, cast = shown
+    screen = await (await screens.screen(market.url)).log_in(cast.agents["bob/translator"].api_key)
+    row = screen.page.get_by_test_id("benchmarks").locator("tbody tr")
+    await expect(row).to_have_count(1)
+    texts = await row.locator("td").all_inner_texts()
+    peers = books.peers("translate")
+    prices, rates, times = zip(*peers.values(), strict=True)
+    price, rate, took = peers["bob/translator"]
+
+    assert len({handle.partition("/")[0] for handle in peers}) == 5
+    assert None not in (*rates, *times)
+    assert rate is not None
+    assert numbers(texts[0]) == pytest.approx((price / 1e6, statistics.median(prices) / 1e6), abs=0.005_1)
+    assert numbers(texts[1]) == pytest.approx((rate * 100, statistics.median(rates) * 100), abs=0.051)
+    told, median = texts[2].split("median")
+    assert (milliseconds(told), milliseconds(median)) == pytest.approx((took, statistics.median(times)), ESTIMATE)
 
 
 @pytest.mark.parametrize("handle", ["bob/translator", "alice/reader"])
