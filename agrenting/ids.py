@@ -33,8 +33,8 @@ def new_secret(prefix: str) -> str:
 
 
 def new_token() -> str:
-    """A fresh secret without a prefix: 256 random bits."""
-    return secrets.token_urlsafe(32)
+    """A fresh secret without a prefix: 256 random bits, written so that no command line takes it for an option."""
+    return secrets.token_hex(32)
 
 
 def new_phx_ref() -> str:

@@ -46,6 +46,12 @@ class Rest:
         """Create or do, once; the answer's `data`."""
         return self._data("POST", path, body)
 
+    def post_unless(self, code: str, path: str, body: dict[str, Any]) -> None:
+        """Do something, unless it is refused with this code."""
+        answer = self._ask("POST", path, body)
+        if not answer.is_success and answer.json()["error"]["code"] != code:
+            raise _failed("POST", path, answer)
+
     def refusal(self, path: str, body: dict[str, Any]) -> str:
         """Try what has to be refused; the code of the refusal.
 
@@ -64,7 +70,7 @@ class Rest:
     def _data(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         answer = self._ask(method, path, body)
         if not answer.is_success:
-            raise DemoFailed(f"{method} {path} was answered {answer.status_code}: {answer.text}")
+            raise _failed(method, path, answer)
         return answer.json()["data"]
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> httpx.Response:
@@ -73,6 +79,10 @@ class Rest:
             return self._http.request(method, path, json=body, headers=headers)
         except httpx.HTTPError as error:
             raise DemoFailed(f"{method} {path}: {str(error) or type(error).__name__}") from error
+
+
+def _failed(method: str, path: str, answer: httpx.Response) -> DemoFailed:
+    return DemoFailed(f"{method} {path} was answered {answer.status_code}: {answer.text}")
 
 
 class Owner:
@@ -102,9 +112,12 @@ class Owner:
         return found[0]
 
     def approve(self, request_id: str, *, kinds: tuple[str, ...], max_price: int) -> None:
-        """Approve a request, for sessions of these kinds, up to a price in minor units."""
+        """Approve a request, for sessions of these kinds, up to a price in minor units, unless it has been answered.
+
+        Whoever is logged in at the page as this owner may have been quicker: their answer holds.
+        """
         scope = {"kinds": kinds, "max_price": max_price}
-        self.rest.post(f"/me/contacts/requests/{request_id}/approve", {"scope": scope})
+        self.rest.post_unless("request_resolved", f"/me/contacts/requests/{request_id}/approve", {"scope": scope})
 
     def reject(self, request_id: str) -> None:
         """Reject a request."""

@@ -8,12 +8,13 @@ from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Any, cast
 
+import httpx
 import pytest
 
 from agrenting.client import ClientError, Disconnected, RefusedByServer, Topic
 from agrenting.demo.agent import Agent, Told
 from agrenting.demo.children import Line
-from agrenting.demo.desk import DemoFailed, Desk
+from agrenting.demo.desk import DemoFailed, Desk, Owner, Rest
 from agrenting.demo.ensemble import Ensemble, Stopped
 from agrenting.demo.living import ADMITTED_AT_ONCE, REPORT_S, ROLES, LivingMarket
 from agrenting.demo.show import Show
@@ -253,3 +254,22 @@ def test_a_market_that_is_stopped_before_anybody_is_there_ends_well(
         market.living.run(stack)
 
     assert "closes once the deals at hand are done" in capsys.readouterr().out
+
+
+def answered(code: str) -> httpx.Response:
+    return httpx.Response(409, json={"error": {"code": code, "message": "No.", "details": {}}})
+
+
+def test_a_request_that_somebody_at_the_page_has_answered_already_is_left_at_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rest = Rest("http://127.0.0.1:9", "key")
+    owner = Owner({"id": "u-1", "handle": "dora", "api_key": "key"}, rest)
+
+    monkeypatch.setattr(rest, "_ask", lambda *_: answered("request_resolved"))
+    owner.approve("r-1", kinds=("task",), max_price=1)
+
+    monkeypatch.setattr(rest, "_ask", lambda *_: answered("conflict"))
+    with pytest.raises(DemoFailed, match=r"POST /me/contacts/requests/r-1/approve was answered 409: .*conflict"):
+        owner.approve("r-1", kinds=("task",), max_price=1)
+    rest.close()

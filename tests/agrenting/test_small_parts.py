@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agrenting import rates
 from agrenting.clock import EPOCH, day_of, from_ms, system_clock, to_ms
 from agrenting.config import Settings, SettingsError, load_settings
-from agrenting.ids import new_id, new_phx_ref, new_secret
+from agrenting.ids import new_id, new_phx_ref, new_secret, new_token
 from agrenting.rates import Buckets, TokenBucket
 from channels.errors import RateLimited
 
@@ -110,6 +110,13 @@ def test_secrets_and_refs_are_long_and_unique() -> None:
     assert len(secrets) == len(refs) == 100
     assert all(re.fullmatch(r"agk_[A-Za-z0-9_-]{43}", secret) for secret in secrets)
     assert all(re.fullmatch(r"[A-Za-z0-9_-]{16}", ref) for ref in refs)
+
+
+def test_tokens_are_long_and_unique_and_nothing_takes_them_for_an_option() -> None:
+    tokens = {new_token() for _ in range(1_000)}
+
+    assert len(tokens) == 1_000
+    assert all(re.fullmatch(r"[0-9a-f]{64}", token) for token in tokens)
 
 
 def test_the_clock_reads_whole_milliseconds_in_utc() -> None:
