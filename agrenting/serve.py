@@ -26,6 +26,10 @@ from channels.limits import Market
 FIRST_OPERATOR = "operator"
 BACKLOG = 4_096
 
+KEEP_ALIVE_S = 75
+"""How long an idle HTTP connection is kept: longer than clients keep theirs (5 s in httpx), so that none is closed just
+when its client sends the next request."""
+
 COLLECTOR_THRESHOLDS = 20_000, 20, 20
 """New containers in between, and how many collections of the young ones go before one of the next age."""
 
@@ -137,6 +141,7 @@ def serve(settings: Settings) -> int:
         proxy_headers=bool(settings.trusted_proxies),
         forwarded_allow_ips=list(settings.trusted_proxies),
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=int(settings.drain_s) + 5,
         lifespan="on",
     )

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from agrenting.clock import EPOCH, day_of, from_ms, system_clock, to_ms
 from agrenting.config import Settings, SettingsError, load_settings
 from agrenting.ids import new_id, new_phx_ref, new_secret, new_token
 from agrenting.rates import Buckets, TokenBucket
+from agrenting.serve import KEEP_ALIVE_S
 from channels.errors import RateLimited
 
 
@@ -199,3 +201,10 @@ def test_a_file_that_does_not_fit_is_an_error(tmp_path: Path, text: str) -> None
 
     with pytest.raises(SettingsError):
         load_settings(None, {}, path)
+
+
+def test_the_server_keeps_idle_connections_for_longer_than_clients_of_rest_do() -> None:
+    kept_by_client_s = httpx.Limits().keepalive_expiry
+
+    assert kept_by_client_s is not None
+    assert kept_by_client_s < KEEP_ALIVE_S / 2

@@ -137,7 +137,7 @@ RIVALS_STEPS = (
 )
 """The same of its rival."""
 
-CREDENTIAL = re.compile(r"ag[ks]_\w")
+CREDENTIAL = re.compile(r"ag[ks]_[\w-]")
 
 
 class Demo:
