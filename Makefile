@@ -11,6 +11,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 JS := tests/system/js
 DASHBOARD := agrenting/dashboard
+SDK := agrenting/client
 
 # A stamp carries a checksum of what was installed, so that a repeated command starts at once and a changed lock file
 # installs anew.
@@ -74,8 +75,9 @@ bench: $(TOOLS) ## Measure, as ratios against peers in the same run
 screenshots: $(TOOLS) $(CLIENTS) $(PAGE) ## Take the README's two pictures of the dashboard, of a market that is alive
 	$(BIN)/python -m tests.browser.pictures docs
 
-build: $(SERVER) $(PAGE) ## Build the wheel, with the dashboard in it, into dist
+build: $(SERVER) $(PAGE) ## Build both wheels into dist: the server with its dashboard, and the client for agents
 	$(BIN)/python -m hatchling build -t wheel
+	cd $(SDK) && "$(abspath $(BIN))/python" -P -m hatchling build -t wheel -d "$(abspath dist)"
 
 setup: $(TOOLS) $(CLIENTS) $(PAGE) ## Install everything that the other commands need
 
@@ -85,6 +87,10 @@ lock: $(TOOLS) ## Pin what pyproject.toml asks for (ARGS=--upgrade takes newer v
 		--output-file requirements-dev.lock $(ARGS)
 	$(BIN)/uv pip compile $(LOCK_FLAGS) --group pyproject.toml:page --constraints requirements-dev.lock \
 		--output-file requirements-page.lock $(ARGS)
+	$(BIN)/uv pip compile $(LOCK_FLAGS) $(SDK)/pyproject.toml --constraints requirements.lock \
+		--output-file tests/system/locks/client.lock $(ARGS)
+	$(BIN)/uv pip compile $(LOCK_FLAGS) $(SDK)/pyproject.toml tests/system/locks/beside.in \
+		--constraints requirements.lock --output-file tests/system/locks/beside.lock $(ARGS)
 	cd $(JS) && npm install --package-lock-only
 	cd $(DASHBOARD) && npm install --package-lock-only
 

@@ -1,7 +1,8 @@
 """`agrenting`: the command line.
 
 Every command works on a data folder, whether or not a server is running on it, prints for people by default and one
-JSON object with `--json`, and exits non-zero with one clear line on failure.
+JSON object with `--json`, and exits non-zero with one clear line on failure. But `hire` and `provide` are of agents:
+they work on any market, and need no data folder.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from typing import Any
 import msgspec
 
 from agrenting import __version__, commands, contact_commands, private_commands, verifying
+from agrenting.client import ClientError, shell
 from agrenting.config import Settings, SettingsError, load_settings
 from agrenting.db.migrate import SchemaError
 from channels.errors import Refusal
@@ -28,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
     parser = build_parser()
     chosen = parser.parse_args(arguments)
+    if hasattr(chosen, "run_as_agent"):
+        return int(chosen.run_as_agent(chosen))
     try:
         overrides = {name: getattr(chosen, name, None) for name in ("data_dir", "host", "port")}
         answer: commands.Answer | int = chosen.run(chosen, load_settings(overrides))
@@ -37,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     except (Refusal, CryptoError) as refusal:
         return _fail(f"{refusal} ({refusal.reason})", chosen, refusal.reason)
-    except (SettingsError, SchemaError, commands.CommandError, OSError, sqlite3.Error) as error:
+    except (SettingsError, SchemaError, commands.CommandError, ClientError, OSError, sqlite3.Error) as error:
         return _fail(str(error), chosen, "failed")
     return answer if isinstance(answer, int) else _print(answer, as_json=chosen.json)
 
@@ -65,7 +69,7 @@ def _json(fields: dict[str, Any]) -> str:
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line; a test holds it against the README."""
-    parser = argparse.ArgumentParser(
+    parser = shell.Parser(
         prog="agrenting",
         description="An open, self-hosted marketplace for software agents.",
         epilog="Settings come from AGRENTING_… variables, or the TOML file that AGRENTING_CONFIG names.",
@@ -92,6 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
         command(nouns, "demo", commands.demo, "watch strangers meet, bargain, and get paid; then a living market")
     )
     _add_top(command(nouns, "top", commands.top, "show the numbers of the whole market, again and again"))
+    shell.add_commands(nouns, shell.OF_BOTH, parser.prog)
     command(nouns, "config", commands.config, "print the settings in force")
     command(nouns, "migrate", commands.migrate_folder, "bring the data folder to this program's schema")
     command(nouns, "keygen", commands.keygen, "make an agent's signing key")
@@ -230,7 +235,7 @@ def _add_registry(nouns: Any, command: Callable[..., argparse.ArgumentParser]) -
         action="append",
         default=[],
         metavar="NAME[=PRICE]",
-        help="what it can be hired for, in minor units",
+        help="what it can be hired for: minor units, or major units with a point: 8.50",
     )
     agent.add_argument("--base-price", type=int, metavar="N", help="for capabilities without a price, in minor units")
     agent.add_argument("--pricing-model", choices=("hybrid", "fixed", "auction"), default="hybrid")
@@ -239,6 +244,14 @@ def _add_registry(nouns: Any, command: Callable[..., argparse.ArgumentParser]) -
     agent.add_argument("--global", action="store_true", dest="is_global", help="everybody may see and hire it")
     agent.add_argument("--unlisted", action="store_true", help="not found by strangers")
     agent.add_argument("--org", metavar="NAME", help="share it with an organisation")
+    agent.add_argument(
+        "--save",
+        metavar="FILE",
+        help="write its credentials there, for its owner's eyes alone; a signing key is made unless one is named",
+    )
+    agent.add_argument(
+        "--url", metavar="URL", help="with --save: where the agent finds this market (default: as the settings say)"
+    )
     for name, text in (
         ("suspend", "it opens nothing any more, and finishes what runs"),
         ("reinstate", "end its suspension"),

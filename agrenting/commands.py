@@ -13,6 +13,9 @@ import msgspec
 
 from agrenting import auth, registry
 from agrenting.announcements import Announcement
+from agrenting.client.credentials import Credentials, require_url
+from agrenting.client.keys import ApiKey, SigningKey
+from agrenting.client.private_files import new_private_file
 from agrenting.clock import system_clock, to_ms
 from agrenting.config import Settings
 from agrenting.db import agents, ledger, messages, people, private_sides, rollup_doctor, room_sides, sides, states
@@ -134,21 +137,36 @@ def create_user(chosen: argparse.Namespace, settings: Settings) -> Answer:
 
 def create_agent(chosen: argparse.Namespace, settings: Settings) -> Answer:
     """Make an agent. The command line on the data folder is the operator: a public key needs no proof here."""
-    draft = AgentDraft(
-        name=chosen.name,
-        description=chosen.description,
-        capabilities=tuple(parse_capability(text) for text in chosen.capability),
-        base_price=chosen.base_price,
-        pricing_model=PricingModel(chosen.pricing_model),
-        tags=tuple(chosen.tag),
-        is_listed=not chosen.unlisted,
-        is_global=chosen.is_global,
-        public_key=chosen.public_key if not _is_did(chosen.public_key) else None,
-        did=chosen.public_key if _is_did(chosen.public_key) else None,
+    if chosen.save is None:
+        return _made("Agent", _create_agent(chosen, settings, chosen.public_key))
+    url = require_url(chosen.url or _own_url(settings))
+    signing_key = SigningKey.generate() if chosen.public_key is None else None
+    with new_private_file(chosen.save) as write:  # The API key is there but once: first a file that can be written.
+        public_key = chosen.public_key if signing_key is None else signing_key.public_key
+        fields = _create_agent(chosen, settings, public_key)
+        write(Credentials(url, ApiKey(fields.pop("api_key")), signing_key).to_toml())
+    text = (
+        f"Agent {fields['handle']} ({fields['id']}).\n"
+        f"Its credentials are in {chosen.save}: who has the file acts, pays and signs as the agent."
     )
+    return Answer(text, {**fields, "public_key": public_key, "file": chosen.save})
 
+
+def _create_agent(chosen: argparse.Namespace, settings: Settings, public_key: str | None) -> dict[str, Any]:
     def change(tx: WriterTx, market: Market) -> tuple[dict[str, Any], Announcement]:
         owner = registry.require_user(tx, chosen.owner)
+        draft = AgentDraft(
+            name=chosen.name,
+            description=chosen.description,
+            capabilities=tuple(parse_capability(text) for text in chosen.capability),
+            base_price=chosen.base_price,
+            pricing_model=PricingModel(chosen.pricing_model),
+            tags=tuple(chosen.tag),
+            is_listed=not chosen.unlisted,
+            is_global=chosen.is_global,
+            public_key=public_key if not _is_did(public_key) else None,
+            did=public_key if _is_did(public_key) else None,
+        )
         agent, key, told = registry.create_agent(
             tx,
             owner,
@@ -161,7 +179,13 @@ def create_agent(chosen: argparse.Namespace, settings: Settings) -> Answer:
         )
         return {"id": agent.id, "handle": agent.handle, "api_key": key}, Announcement(told)
 
-    return _made("Agent", Folder(settings).change(change))
+    return Folder(settings).change(change)
+
+
+def _own_url(settings: Settings) -> str:
+    """Where a program on this machine finds the market."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - It is not bound here.
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
 def _is_did(text: str | None) -> bool:
@@ -174,17 +198,11 @@ def _made(what: str, fields: dict[str, Any]) -> Answer:
 
 
 def parse_capability(text: str) -> CapabilityDraft:
-    """`name` or `name=price`, the price in minor units.
-
-    Raises:
-        Invalid: `invalid_price`.
-    """
+    """`name` or `name=price`: digits are minor units, text with a point is major units. The market checks the price."""
     name, equals, price = text.partition("=")
     if not equals:
         return CapabilityDraft(name=name)
-    if not price.isascii() or not price.isdigit():
-        raise Invalid("invalid_price", f"{text}: a price is an integer of minor units, as in {name}=8500000.")
-    return CapabilityDraft(name=name, price=int(price))
+    return CapabilityDraft(name=name, price=int(price) if price.isascii() and price.isdigit() else price)
 
 
 def deposit(chosen: argparse.Namespace, settings: Settings) -> Answer:

@@ -19,7 +19,18 @@ from channels.limits import Limits
 
 EXPONENT_MAX, ROUNDS_MAX, PRICE_MAX = 18, 10, 10**15
 ENVIRONMENT_PREFIX = "AGRENTING_"
-ENVIRONMENT_ONLY = frozenset({"AGRENTING_CONFIG"})
+ENVIRONMENT_ONLY = frozenset(
+    {
+        "AGRENTING_CONFIG",
+        # Of agents and their owners, who may sit at the same machine.
+        "AGRENTING_AGENT",
+        "AGRENTING_API_KEY",
+        "AGRENTING_OWNER_KEY",
+        "AGRENTING_SIGNING_KEY",
+        "AGRENTING_STATE_DIR",
+        "AGRENTING_URL",
+    }
+)
 LOG_LEVELS = ("debug", "info", "warning", "error")
 PORT_MAX = 65_535
 ABOVE_ZERO = ("_s", "_max", "_burst")

@@ -73,9 +73,10 @@ class Discover(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Announce(msgspec.Struct, frozen=True, kw_only=True):
-    """Replace the set of the agent's capabilities by 1-50 names."""
+    """Replace the set of the agent's capabilities by 1-50 names; `prices`, in minor units, are of names of that set."""
 
     capabilities: tuple[str, ...]
+    prices: dict[str, int] | None = None
 
 
 class UpdateMetadata(msgspec.Struct, frozen=True, kw_only=True):
@@ -223,24 +224,27 @@ def update_metadata(agent: Agent, request: UpdateMetadata, context: Context) -> 
 
 
 def announce(agent: Agent, request: Announce, context: Context) -> Decision:
-    """Replace the set of the agent's capabilities. One that stays keeps its price; a new one has the base price.
+    """Replace the set of the agent's capabilities, and set list prices.
+
+    One that is given no price keeps its own; a new one has the base price. What is open already keeps the price that
+    it was opened at. A price alone is not broadcast, no more than by REST: whoever searches is told it.
 
     Raises:
-        Forbidden: `agent_required`.
-        Invalid: `invalid_capability` with the field.
+        Forbidden: `agent_required`; `missing_scope`: prices, with a key that may not negotiate.
+        Invalid: `invalid_capability` with the field; `amount_out_of_range` with price_max.
     """
     if not request.capabilities:
         raise Invalid("invalid_capability", "Announce at least one capability.", field="capabilities")
     names = parse_capability_names(request.capabilities, context.market.limits)
-    if {*names} == {*_names(agent)}:
+    prices = {own.name: own.price for own in agent.capabilities} | _parse_prices(request.prices, names, context)
+    is_same_set = {*names} == {*_names(agent)}
+    offered = tuple(Capability(name, prices.get(name)) for name in (_names(agent) if is_same_set else names))
+    if offered == agent.capabilities:
         return Decision(reply=_announced(agent, agent.updated_at))
-    prices = {own.name: own.price for own in agent.capabilities}
-    after = msgspec.structs.replace(
-        agent,
-        capabilities=tuple(Capability(name, prices.get(name)) for name in names),
-        updated_at=context.now,
-    )
+    after = msgspec.structs.replace(agent, capabilities=offered, updated_at=context.now)
     told = _announced(after, context.now)
+    if is_same_set:
+        return Decision(state=after, reply=told)
     updated = Broadcast(TOPIC, "agent_updated", told, Audience.OTHER_AGENTS, about=agent.id)
     return Decision(
         state=after,
@@ -360,6 +364,27 @@ def _parse_reputation(stars: float | None) -> int | None:
         raise invalid_payload("filters.min_reputation", f"A reputation is between 0 and {REPUTATION_MAX}.")
     hundredths = Decimal(repr(stars)) * 100
     return int(hundredths.to_integral_value(ROUND_CEILING))  # Rounds up: who is below the minimum is not found.
+
+
+def _parse_prices(prices: dict[str, int] | None, names: tuple[str, ...], context: Context) -> dict[str, int]:
+    """The list prices that are announced, each of a capability of the set.
+
+    Raises:
+        Forbidden: `missing_scope`: who may not bargain about prices sets none either.
+        Invalid: `invalid_capability`, `amount_out_of_range`.
+    """
+    if prices is None:
+        return {}
+    context.sender.require_scope("negotiate")
+    price_max = context.market.limits.price_max
+    for name, price in prices.items():
+        if name not in names:
+            raise Invalid("invalid_capability", "A price is of a capability that is announced.", field="prices")
+        if not 0 <= price <= price_max:
+            raise Invalid(
+                "amount_out_of_range", f"The price of {name} is between 0 and {price_max}.", price_max=price_max
+            )
+    return prices
 
 
 def _names(agent: Agent) -> list[str]:

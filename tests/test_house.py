@@ -81,7 +81,13 @@ def test_every_folder_of_tests_is_a_package() -> None:
     assert [str(folder.relative_to(ROOT)) for folder in sorted(folders) if not (folder / "__init__.py").exists()] == []
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock", "requirements-page.lock"])
+@pytest.mark.parametrize(
+    "lock",
+    [
+        *("requirements.lock", "requirements-dev.lock", "requirements-page.lock"),
+        *("tests/system/locks/client.lock", "tests/system/locks/beside.lock"),
+    ],
+)
 def test_a_python_lock_pins_every_package_by_hash_and_names_no_host(lock: str) -> None:
     text = (ROOT / lock).read_text("utf-8")
     requirements = [entry for entry in re.split(r"\n(?=\w)", text) if re.match(r"\w", entry)]

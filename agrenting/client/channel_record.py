@@ -5,16 +5,20 @@ is no secret in it; the checksum tells what was damaged, not who meant it.
 """
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from ._crypto import canonical_digest
-from .channel_states import Count, Opening, Standing
+from ._crypto import CryptoError, canonical_digest
+from .channel_states import Count, Opening, Standing, ToldChannel, Transfer
 from .errors import BrokenRecord
 
 PRIVATE_MODE: Final = 0o600
+
+ENDED: Final = frozenset({"closed", "declined", "expired"})
+"""States of a channel in which nothing moves any more."""
 
 
 class Signed(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,6 +26,39 @@ class Signed(msgspec.Struct, frozen=True, kw_only=True):
 
     nonce: Count
     digest: str
+
+
+class Payment(msgspec.Struct, frozen=True, kw_only=True):
+    """The transfer that the agent has signed last as its payer, and what has become of it.
+
+    Args:
+        transfer: What was signed.
+        memo: What went with it; not signed.
+        is_paid: Whether both have signed it; None while that is open.
+    """
+
+    transfer: Transfer
+    memo: str | None = None
+    is_paid: bool | None = None
+
+    def decided(self, states: Iterable[Transfer], *, is_over: bool) -> "Payment":
+        """The same, once it is known what has become of it.
+
+        Args:
+            states: Transfers that both have signed.
+            is_over: Whether its nonce is used up, or the channel has ended, and all of `states` was told.
+        """
+        if self.is_paid is not None:
+            return self
+        if any(state.nonce == self.transfer.nonce and state.terms == self.transfer for state in states):
+            return msgspec.structs.replace(self, is_paid=True)
+        return msgspec.structs.replace(self, is_paid=False) if is_over else self
+
+    def is_raised_by(self, transfer: Transfer) -> bool:
+        """Whether another transfer is the same payment, over balances that deposits alone have raised meanwhile."""
+        mine = self.transfer
+        same = msgspec.structs.replace(transfer, balance_a=mine.balance_a, balance_b=mine.balance_b)
+        return same == mine and transfer.balance_a >= mine.balance_a and transfer.balance_b >= mine.balance_b
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +72,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         standing: The newest state that both have signed.
         signed: The transfer that was signed last.
         closed: The close that was signed last, as long as the nonce has not moved since.
+        payment: The last transfer of which the agent itself is the payer.
     """
 
     agent_id: str
@@ -46,13 +84,29 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     standing: Standing = Standing()
     signed: Signed | None = None
     closed: Signed | None = None
+    payment: Payment | None = None
+
+    def payment_after(self, told: ToldChannel) -> Payment | None:
+        """The own payment, once it is known what has become of it; also one that a lost record does not know.
+
+        Args:
+            told: The channel, checked. What it tells has not been taken into the record yet.
+        """
+        payment, pending = self.payment, told.pending_proposal
+        if pending is not None and pending.from_agent_id == self.agent_id:
+            is_known = payment is not None and payment.transfer.nonce >= pending.nonce
+            return payment if is_known else Payment(transfer=pending.terms)
+        if payment is None:
+            return None
+        is_over = told.last_nonce >= payment.transfer.nonce or told.status in ENDED
+        return payment.decided(told.states_after(self.standing.nonce), is_over=is_over and told.is_whole)
 
 
 class _File(msgspec.Struct, frozen=True, kw_only=True):
     """The file. `checksum`: of the record's canonical JSON."""
 
     checksum: str
-    record: Record
+    record: msgspec.Raw
 
 
 class RecordFile:
@@ -84,7 +138,9 @@ class RecordFile:
             return
         if self._read() != self._bytes:
             raise BrokenRecord(f"{self._path} was written by somebody else meanwhile")
-        encoded = msgspec.json.encode(_File(checksum=_checksum(record), record=record))
+        fields = msgspec.to_builtins(record)
+        file_of = _File(checksum=canonical_digest(fields), record=msgspec.Raw(msgspec.json.encode(fields)))
+        encoded = msgspec.json.encode(file_of)
         new = self._path.with_name(f"{self._path.name}.new")
         with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_MODE), "wb") as file:
             file.write(encoded)
@@ -103,15 +159,15 @@ class RecordFile:
     def _decoded(self, encoded: bytes) -> Record:
         try:
             file = msgspec.json.decode(encoded, type=_File)
-        except msgspec.DecodeError as error:
+            fields = msgspec.json.decode(file.record)
+            # Over what stands there: a record that an earlier version has written lacks what was added since.
+            is_whole = file.checksum == canonical_digest(fields)
+            record = msgspec.convert(fields, Record)
+        except (msgspec.DecodeError, CryptoError) as error:
             raise BrokenRecord(f"{self._path} is no record of a payment channel: {error}") from error
-        if file.checksum != _checksum(file.record):
+        if not is_whole:
             raise BrokenRecord(f"{self._path} is damaged: its checksum does not fit")
-        return file.record
-
-
-def _checksum(record: Record) -> str:
-    return canonical_digest(msgspec.to_builtins(record))
+        return record
 
 
 def _sync_folder(folder: Path) -> None:

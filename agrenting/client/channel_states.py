@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from ._crypto import CryptoError, close_message, parse_public_key, transfer_message, verify_signature
-from .errors import LyingServer
+from .errors import ForgedTransfer, RolledBack, WrongBalance, WrongPayout
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 """Money in minor units, and nonces."""
@@ -118,20 +118,20 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
         """Refuse what a party has not signed.
 
         Raises:
-            LyingServer: It has not.
+            ForgedTransfer: It has not.
         """
         try:
             verify_signature(
                 public_key=parse_public_key(self.public_key(agent_id)), message=message, signature=signature
             )
         except CryptoError as error:
-            raise LyingServer(f"{agent_id} has not signed what the server tells: {error}") from error
+            raise ForgedTransfer(f"{agent_id} has not signed what the server tells: {error}") from error
 
     def require_state(self, state: SignedState) -> None:
         """Refuse a transfer that is not of the two, or that one of them has not signed.
 
         Raises:
-            LyingServer: It is not what it is told to be.
+            ForgedTransfer: It is not what it is told to be.
         """
         self._require_payer(state)
         message = self.transfer_bytes(state)
@@ -142,19 +142,29 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
         """Refuse a proposal that does not follow from a channel as it stands, or that its payer has not signed.
 
         Raises:
-            LyingServer: It is not what it is told to be.
+            ForgedTransfer: Its payer has not signed it, or not for the next nonce.
+            WrongBalance: Its balances do not follow.
         """
         self._require_payer(proposal)
         if proposal.nonce != last_nonce + 1:
-            raise LyingServer(f"nonce {proposal.nonce} is proposed, but {last_nonce + 1} is next")
-        after = self.paid(balances, from_agent_id=proposal.from_agent_id, amount=proposal.amount)
-        if (proposal.balance_a, proposal.balance_b) != after:
-            raise LyingServer(f"the proposal's balances do not follow: they would be {after[0]} and {after[1]}")
+            raise ForgedTransfer(
+                f"nonce {proposal.nonce} is proposed, but {last_nonce + 1} is next",
+                expected=last_nonce + 1,
+                told=proposal.nonce,
+            )
         self.require_signed(proposal.from_agent_id, self.transfer_bytes(proposal), proposal.signature)
+        told = (proposal.balance_a, proposal.balance_b)
+        after = self.paid(balances, from_agent_id=proposal.from_agent_id, amount=proposal.amount)
+        if told != after:
+            raise WrongBalance(
+                f"the proposal's balances do not follow: they would be {after[0]} and {after[1]}",
+                expected=after,
+                told=told,
+            )
 
     def _require_payer(self, transfer: Transfer) -> None:
         if transfer.from_agent_id not in self.parties:
-            raise LyingServer(f"{transfer.from_agent_id} pays, and is not a party of the channel")
+            raise ForgedTransfer(f"{transfer.from_agent_id} pays, and is not a party of the channel")
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,11 +193,12 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
         """What stands after the next state.
 
         Raises:
-            LyingServer: It is not signed by both, or does not follow.
+            ForgedTransfer: It is not signed by both.
+            WrongBalance: It does not follow.
         """
         opening.require_state(state)
         if state.nonce <= self.nonce:
-            raise LyingServer(f"nonce {state.nonce} comes after {self.nonce}")
+            raise WrongBalance(f"nonce {state.nonce} comes after {self.nonce}")
         paid_a, paid_b = opening.paid(self.balances, from_agent_id=state.from_agent_id, amount=state.amount)
         added_a, added_b = state.balance_a - paid_a, state.balance_b - paid_b
         if min(added_a, added_b) < 0:
@@ -195,7 +206,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
         return Standing(state=state, deposit_a=self.deposit_a + added_a, deposit_b=self.deposit_b + added_b)
 
 
-class DoesNotFollow(LyingServer):
+class DoesNotFollow(WrongBalance):
     """States that both have signed do not add up: something between them is missing, or money is."""
 
 
@@ -260,19 +271,21 @@ class ToldChannel(msgspec.Struct, frozen=True, kw_only=True):
         """Refuse a channel that does not add up by itself: sums, the last transfer, the proposal, the end.
 
         Raises:
-            LyingServer: It does not.
+            WrongBalance, WrongPayout, RolledBack, ForgedTransfer: It does not.
         """
         if self.total != self.deposit_a + self.deposit_b:
-            raise LyingServer("the balances do not sum to the deposits")
+            raise WrongBalance(
+                "the balances do not sum to the deposits", expected=self.deposit_a + self.deposit_b, told=self.total
+            )
         if self.next_nonce != self.last_nonce + 1:
-            raise LyingServer(f"nonce {self.next_nonce} is next, but {self.last_nonce} was the last one")
+            raise WrongBalance(f"nonce {self.next_nonce} is next, but {self.last_nonce} was the last one")
         last = self.last_transfer
         before = (0, 0) if last is None else (last.balance_a, last.balance_b)
         if self.balances != (before[0] + self.deposited_since_a, before[1] + self.deposited_since_b):
-            raise LyingServer("the balances are not those that both have signed, and what was deposited since")
+            raise WrongBalance("the balances are not those that both have signed, and what was deposited since")
         if last is not None:
             if last.nonce > self.last_nonce:
-                raise LyingServer(f"the last transfer has nonce {last.nonce}, but {self.last_nonce} was the last one")
+                raise RolledBack(f"the last transfer has nonce {last.nonce}, but {self.last_nonce} was the last one")
             opening.require_state(last)
         if self.pending_proposal is not None:
             opening.require_proposal(self.pending_proposal, last_nonce=self.last_nonce, balances=self.balances)
@@ -282,14 +295,15 @@ class ToldChannel(msgspec.Struct, frozen=True, kw_only=True):
         """What stands after all that is told, from what stood before.
 
         Raises:
-            LyingServer: It does not follow, or the server has gone back.
+            ForgedTransfer, WrongBalance: It does not follow.
+            RolledBack: The server has gone back.
         """
         for state in self.states_after(standing.nonce):
             standing = standing.moved(opening, state)
         if not self.is_whole:
             return standing
         if self.last_transfer != standing.state:
-            raise LyingServer(f"the last transfer is not the one at nonce {standing.nonce}, which both have signed")
+            raise RolledBack(f"the last transfer is not the one at nonce {standing.nonce}, which both have signed")
         until = (self.deposit_a - self.deposited_since_a, self.deposit_b - self.deposited_since_b)
         if until != (standing.deposit_a, standing.deposit_b):
             raise DoesNotFollow("the deposits are not what the signed states say")
@@ -301,7 +315,11 @@ class ToldChannel(msgspec.Struct, frozen=True, kw_only=True):
             return
         finals = (self.final_balance_a, self.final_balance_b)
         if sum(finals) != self.total or (self.cause not in AS_DECIDED and finals != self.balances):
-            raise LyingServer(f"{finals[0]} and {finals[1]} are paid out, which is not what was locked")
+            raise WrongPayout(
+                f"{finals[0]} and {finals[1]} are paid out, which is not what was locked",
+                expected=self.balances,
+                told=finals,
+            )
         if self.cause == "joint_close":
             message = opening.close_bytes(self.last_nonce, finals)
             signatures = (self.close_signature_a or "", self.close_signature_b or "")

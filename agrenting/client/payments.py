@@ -22,9 +22,9 @@ from typing import Any, Final
 
 import msgspec
 
-from ._crypto import CryptoError, digest, parse_public_key
+from ._crypto import digest
 from .channel_events import channel_after
-from .channel_record import Record, RecordFile, Signed
+from .channel_record import Payment, Record, RecordFile, Signed
 from .channel_states import (
     CloseRequest,
     DoesNotFollow,
@@ -34,7 +34,8 @@ from .channel_states import (
     ToldChannel,
     Transfer,
 )
-from .errors import AlreadySigned, CannotSign, LyingServer
+from .errors import AlreadySigned, CannotSign, MalformedAnswer, RolledBack
+from .own_channel import require_own_channel
 from .signer import Signer
 
 LIVE: Final = frozenset({"open", "closing", "disputed"})
@@ -67,9 +68,9 @@ class ChannelKeeper:
 
     def __repr__(self) -> str:
         """Which channel it keeps, and how far it has come."""
-        opening = self._record.opening
+        opening = self.record.opening
         name = "no channel yet" if opening is None else opening.channel_id
-        return f"<ChannelKeeper of {self.agent_id} in {name} at nonce {self._record.last_nonce}>"
+        return f"<ChannelKeeper of {self.agent_id} in {name} at nonce {self.record.last_nonce}>"
 
     @property
     def is_whole(self) -> bool:
@@ -81,7 +82,7 @@ class ChannelKeeper:
 
         It also tells a server that was restored from an older copy: the channel is frozen then, and not rolled back.
         """
-        state = self._record.standing.state
+        state = self.record.standing.state
         return {"nonce": 0} if state is None else msgspec.to_builtins(state)
 
     def take(self, snapshot: dict[str, Any]) -> None:
@@ -92,15 +93,17 @@ class ChannelKeeper:
                 the order in which they came.
 
         Raises:
-            LyingServer: Something does not hold: it is another channel, or other keys; a signature, a sum, or a balance
-                that does not follow; or the server has gone back behind what is known. Nothing is taken over.
+            MalformedAnswer, WrongMarket, WrongChannel: It is no channel, another deployment's, or another one, by its
+                id, parties or keys. Nothing is taken over; so too with what follows.
+            ForgedTransfer, WrongBalance, WrongPayout: A signature, a sum, or a balance does not follow.
+            RolledBack: The server has gone back behind what is known.
             CannotSign: It is an offline channel, or states are missing: join with `known`.
             BrokenRecord: Somebody else has written the file.
         """
         told = _converted(snapshot, ToldChannel)
         if told.mode != "online":
             raise CannotSign(f"only online channels are kept, and this one is {told.mode}")
-        opening = self._checked(told)
+        opening = require_own_channel(told, first=self.record.opening, agent_id=self.agent_id, signer=self._signer)
         self._file.store(self._frozen(told, opening) if told.state_lost is not None else self._followed(told, opening))
         self.channel = {name: value for name, value in snapshot.items() if name not in BESIDE}
         self._told = told
@@ -109,7 +112,8 @@ class ChannelKeeper:
         """Take what an event of `payment:{channel_id}` tells, in its order; what is older is passed over.
 
         Raises:
-            LyingServer: As for `take`.
+            MalformedAnswer, WrongMarket, WrongChannel, ForgedTransfer, WrongBalance, WrongPayout, RolledBack: As for
+                `take`.
             CannotSign: As for `take`, and nothing was taken yet.
             BrokenRecord: As for `take`.
         """
@@ -117,7 +121,7 @@ class ChannelKeeper:
         try:
             after = channel_after(self.channel, event, payload)
         except (KeyError, TypeError) as error:
-            raise LyingServer(f"what the server tells with {event} cannot be: {error!r}") from error
+            raise MalformedAnswer(f"what the server tells with {event} cannot be: {error!r}") from error
         if after is not self.channel:
             self.take(after)
 
@@ -129,6 +133,9 @@ class ChannelKeeper:
             task_id: A task of the two that it pays for. It is signed: a server that does not know the task refuses, and
                 the nonce is bound to it all the same.
             memo: For people, at most 200 characters; not signed.
+
+        A payment that was signed with the next nonce before is signed again where deposits have raised the balances
+        meanwhile: with one nonce nothing is paid twice, and over the balances of before nobody can execute it.
 
         Raises:
             AlreadySigned: Another transfer was signed with the next nonce.
@@ -156,7 +163,7 @@ class ChannelKeeper:
         )
         if pending is not None and pending.terms != transfer:
             raise CannotSign(f"a transfer is proposed: nonce {pending.nonce}")
-        payload: dict[str, Any] = {"amount": amount, "nonce": transfer.nonce, "signature": self._sign(transfer)}
+        payload: dict[str, Any] = {"amount": amount, "nonce": transfer.nonce, "signature": self._sign(transfer, memo)}
         optional = {"task_id": task_id, "memo": memo}
         return payload | {name: value for name, value in optional.items() if value is not None}
 
@@ -169,8 +176,9 @@ class ChannelKeeper:
             proposal: The payload of the event `propose_transfer`, or `pending_proposal` of the channel.
 
         Raises:
-            LyingServer: It does not follow from the channel as it stands: the nonce is used or is not the next, the
-                balances are others, or the payer has not signed it.
+            ForgedTransfer: The nonce is used or is not the next, or the payer has not signed it.
+            WrongBalance: Its balances do not follow from the channel as it stands.
+            MalformedAnswer: It is no proposal.
             AlreadySigned: Another transfer was signed with this nonce: reject the proposal, which needs no signature.
             CannotSign: The channel is not open, the agent pays itself, or states are missing.
             BrokenRecord: Somebody else has written the file.
@@ -178,7 +186,7 @@ class ChannelKeeper:
         told, proposed = self._require_open(), _converted(proposal, Proposal)
         if proposed.from_agent_id == self.agent_id:
             raise CannotSign("who pays cannot acknowledge it")
-        state = self._record.standing.state
+        state = self.record.standing.state
         if state is None or state.terms != proposed.terms:
             told.opening.require_proposal(proposed, last_nonce=told.last_nonce, balances=told.balances)
         return {"amount": proposed.amount, "nonce": proposed.nonce, "signature": self._sign(proposed.terms)}
@@ -209,7 +217,8 @@ class ChannelKeeper:
             finals: As for `close_request`: what this agent agrees to.
 
         Raises:
-            LyingServer: The other party has not signed the offer.
+            ForgedTransfer: The other party has not signed the offer.
+            MalformedAnswer: It is no offer.
             AlreadySigned: Another close was signed with the last nonce.
             CannotSign: The offer is for other finals, or for another nonce than the last; or as for `close_request`.
             BrokenRecord: Somebody else has written the file.
@@ -236,45 +245,31 @@ class ChannelKeeper:
     # What is told.
 
     @property
-    def _record(self) -> Record:
+    def record(self) -> Record:
+        """What is written down of the channel."""
         return self._file.record
-
-    def _checked(self, told: ToldChannel) -> Opening:
-        """Parties and keys as at the opening, and all that can be seen without knowing what was before.
-
-        Raises:
-            LyingServer: Something does not hold.
-        """
-        opening = told.opening
-        first = self._record.opening
-        if first is not None and opening != first:
-            raise LyingServer(f"channel, parties, keys or domain are not those of channel {first.channel_id}")
-        if told.signing_domain != self._signer.signing_domain:
-            raise LyingServer(f"this channel is signed for {told.signing_domain}, which is another deployment")
-        if self.agent_id not in opening.parties or told.agent_a_id == told.agent_b_id:
-            raise LyingServer(f"{self.agent_id} is not one of the channel's two parties")
-        if opening.public_key(self.agent_id) != self._signer.public_key:
-            raise LyingServer(f"{self.agent_id} does not sign with this key in the channel")
-        try:
-            for key in (told.public_key_a, told.public_key_b):
-                parse_public_key(key)
-            told.require_whole(opening)
-        except (CryptoError, ValueError) as error:
-            raise LyingServer(f"what the server tells of the channel cannot be: {error}") from error
-        return opening
 
     def _followed(self, told: ToldChannel, opening: Opening) -> Record:
         """The record after what is told.
 
         Raises:
-            LyingServer: It does not follow, or the server has gone back.
+            MalformedAnswer, ForgedTransfer, WrongBalance: It does not follow.
+            RolledBack: The server has gone back.
             CannotSign: States are missing.
         """
-        record = self._record
+        record = self.record
         if told.last_nonce < record.last_nonce:
-            raise LyingServer(f"nonce {record.last_nonce} was used, and the server has gone back to {told.last_nonce}")
+            raise RolledBack(
+                f"nonce {record.last_nonce} was used, and the server has gone back to {told.last_nonce}",
+                expected=record.last_nonce,
+                told=told.last_nonce,
+            )
         if told.deposit_a < record.deposit_a or told.deposit_b < record.deposit_b:
-            raise LyingServer("the server has lost deposits")
+            raise RolledBack(
+                "the server has lost deposits",
+                expected=(record.deposit_a, record.deposit_b),
+                told=(told.deposit_a, told.deposit_b),
+            )
         try:
             standing = told.follow(opening, record.standing)
         except DoesNotFollow as error:
@@ -282,7 +277,7 @@ class ChannelKeeper:
                 raise CannotSign("signed states are missing: join with known() to be brought them") from error
             raise
         except ValueError as error:
-            raise LyingServer(f"what the server tells of the channel cannot be: {error}") from error
+            raise MalformedAnswer(f"what the server tells of the channel cannot be: {error}") from error
         return msgspec.structs.replace(
             record,
             opening=opening,
@@ -292,32 +287,33 @@ class ChannelKeeper:
             standing=standing,
             signed=self._signed_last(told, opening),
             closed=self._closed_last(told, opening),
+            payment=record.payment_after(told),
         )
 
     def _may_lack_states(self, told: ToldChannel) -> bool:
         """Whether the server was not asked for states that lie between the known one and the last."""
         last = told.last_transfer
         is_asked = told.missing_transfers is not msgspec.UNSET
-        return not is_asked and last is not None and last.nonce > self._record.standing.nonce + 1
+        return not is_asked and last is not None and last.nonce > self.record.standing.nonce + 1
 
     def _frozen(self, told: ToldChannel, opening: Opening) -> Record:
         """The record after hearing that the server has lost states: what is known stays known.
 
         Raises:
-            LyingServer: The lost state was not signed by both.
+            ForgedTransfer: The lost state was not signed by both.
         """
         lost: SignedState | None = told.state_lost
         assert lost is not None, "the caller has looked"
         try:
             opening.require_state(lost)
         except ValueError as error:
-            raise LyingServer(f"what the server tells of the channel cannot be: {error}") from error
-        last_nonce = max(self._record.last_nonce, told.last_nonce, lost.nonce)
-        return msgspec.structs.replace(self._record, opening=opening, last_nonce=last_nonce)
+            raise MalformedAnswer(f"what the server tells of the channel cannot be: {error}") from error
+        last_nonce = max(self.record.last_nonce, told.last_nonce, lost.nonce)
+        return msgspec.structs.replace(self.record, opening=opening, last_nonce=last_nonce)
 
     def _signed_last(self, told: ToldChannel, opening: Opening) -> Signed | None:
         """The transfer that was signed last: also one that is proposed, and that a lost record does not know."""
-        own, pending = self._record.signed, told.pending_proposal
+        own, pending = self.record.signed, told.pending_proposal
         if pending is None or pending.from_agent_id != self.agent_id:
             return own
         if own is not None and own.nonce >= pending.nonce:
@@ -326,7 +322,7 @@ class ChannelKeeper:
 
     def _closed_last(self, told: ToldChannel, opening: Opening) -> Signed | None:
         """The close that was signed at this nonce: also one that is offered, and that a lost record does not know."""
-        record = self._record
+        record = self.record
         if record.closed is not None and record.closed.nonce == told.last_nonce:
             return record.closed
         mine = (self.agent_id, told.last_nonce)
@@ -373,7 +369,7 @@ class ChannelKeeper:
             raise ValueError(f"finals are at least 0 and sum to {told.total}, unlike {finals}")
         return finals
 
-    def _sign(self, transfer: Transfer) -> str:
+    def _sign(self, transfer: Transfer, memo: str | None = None) -> str:
         """Sign a transfer, once it is written down that it was.
 
         A signature that was given away before is only given again for the same bytes. All other transfers are at the
@@ -381,27 +377,31 @@ class ChannelKeeper:
         """
         message = self._opening.transfer_bytes(transfer)
         signed = Signed(nonce=transfer.nonce, digest=digest(message))
-        before, state = self._record.signed, self._record.standing.state
+        before, state = self.record.signed, self.record.standing.state
         is_repeated = state is not None and state.terms == transfer
         if not is_repeated:
-            assert transfer.nonce > self._record.last_nonce, "a used nonce has been refused"
-            if before is not None and before.nonce >= signed.nonce and before != signed:
+            assert transfer.nonce > self.record.last_nonce, "a used nonce has been refused"
+            payment = self.record.payment
+            is_raised = payment is not None and payment.is_raised_by(transfer)
+            if before is not None and before.nonce >= signed.nonce and before != signed and not is_raised:
                 raise AlreadySigned(signed.nonce)
-            self._file.store(msgspec.structs.replace(self._record, signed=signed))
+            if transfer.from_agent_id == self.agent_id and (payment is None or payment.transfer != transfer):
+                payment = Payment(transfer=transfer, memo=memo)
+            self._file.store(msgspec.structs.replace(self.record, signed=signed, payment=payment))
         return self._signer.signature(message)
 
     def _sign_close(self, told: ToldChannel, finals: tuple[int, int]) -> str:
         message = self._opening.close_bytes(told.last_nonce, finals)
         signed = Signed(nonce=told.last_nonce, digest=digest(message))
-        before = self._record.closed
+        before = self.record.closed
         if before is not None and before.nonce == signed.nonce and before != signed:
             raise AlreadySigned(signed.nonce)
-        self._file.store(msgspec.structs.replace(self._record, closed=signed))
+        self._file.store(msgspec.structs.replace(self.record, closed=signed))
         return self._signer.signature(message)
 
     @property
     def _opening(self) -> Opening:
-        opening = self._record.opening
+        opening = self.record.opening
         assert opening is not None, "a channel was taken"
         return opening
 
@@ -410,9 +410,9 @@ def _converted(told: dict[str, Any], kind: Any) -> Any:
     """What the server tells, in its shape.
 
     Raises:
-        LyingServer: It has not that shape.
+        MalformedAnswer: It has not that shape.
     """
     try:
         return msgspec.convert(told, kind)
     except msgspec.ValidationError as error:
-        raise LyingServer(f"what the server tells of the channel cannot be: {error}") from error
+        raise MalformedAnswer(f"what the server tells of the channel cannot be: {error}") from error

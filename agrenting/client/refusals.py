@@ -27,13 +27,21 @@ class ErrorBody(msgspec.Struct, frozen=True):
     error: ErrorFields
 
 
-def refusal_of_body(status: int, phrase: str, body: bytes) -> RefusedByServer:
-    """An HTTP answer that is no success. One without our error body, such as a proxy's, has its status as reason."""
+def refusal_of_body(status: int, phrase: str, body: bytes, *, retry_after: str | None = None) -> RefusedByServer:
+    """An HTTP answer that is no success. One without our error body, such as a proxy's, has its status as reason.
+
+    Args:
+        status: The answer's.
+        phrase: What stands behind it.
+        body: All of it.
+        retry_after: The header, if it is there; whole seconds go into the refusal's context, a date is passed over.
+    """
+    told = {"retry_after": int(retry_after)} if retry_after is not None and retry_after.isdecimal() else {}
     try:
         error = msgspec.json.decode(body, type=ErrorBody).error
     except msgspec.DecodeError:
-        return RefusedByServer(str(status), phrase, {})
-    return RefusedByServer(error.code, error.message, {**error.details, **error.context})
+        return RefusedByServer(str(status), phrase, told)
+    return RefusedByServer(error.code, error.message, {**told, **error.details, **error.context})
 
 
 def refusal_of_reply(response: Any) -> RefusedByServer:

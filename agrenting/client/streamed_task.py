@@ -13,14 +13,16 @@ goes on behind the last chunk that was handed on. It does not connect again by i
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
 import msgspec
 
-from .errors import ClientError, StreamBroken, TopicEnded
-from .socket import PhoenixSocket, Topic
-from .streams import Direction, IncomingStream, OutgoingStream, Position
+from .backoff import NOT_NOW, patiently
+from .errors import ClientError, LostChunks, NoAnswer, RefusedByServer, StreamBroken, TopicEnded, telling
+from .socket import REPLY_TIMEOUT_S, PhoenixSocket, Topic
+from .streams import ChunkPayload, Direction, IncomingStream, OutgoingStream, Position
 
 Role = Literal["client", "provider"]
 OnEvent = Callable[[str, dict[str, Any]], None]
@@ -29,6 +31,9 @@ TAKES: Final[dict[Role, Direction]] = {"client": "output", "provider": "input"}
 
 IN_FLIGHT_MAX: Final = 32
 """Chunks that are sent ahead of their acknowledgement; a server takes 256 beyond the first missing one."""
+
+REPLAY_TIMEOUT_S: Final = REPLY_TIMEOUT_S
+"""How long stored chunks may take to come before the task is joined once more, and then are taken for lost."""
 
 RELAY_VOID: Final = "relay_void"
 FINAL: Final = frozenset(("completed", "failed", "cancelled"))
@@ -47,6 +52,14 @@ class StreamPrice(msgspec.Struct, frozen=True, kw_only=True):
         if self.unit_bytes is None:
             return position.seq
         return -(-position.size // self.unit_bytes)  # Rounds up: what has begun is delivered.
+
+
+class _Standing(msgspec.Struct, frozen=True):
+    """What is read of a task here."""
+
+    status: str
+    escrow_status: str
+    stream_price: StreamPrice | None
 
 
 class StreamedTask:
@@ -83,12 +96,18 @@ class StreamedTask:
         """What is paid for the output as it streams, in minor units, as far as told."""
         self.paid_up_to = 0
         """Units of the output that are paid so, as far as told."""
+        self.joins = 0
+        """How often it was joined."""
+        self.is_joined = False
+        """Whether the last join was brought to its end, with all that had to be pushed again. It may be lost since."""
         self._role: Role = role
         self._timeout_s = timeout_s
         self._on_event: OnEvent = on_event or (lambda _event, _payload: None)
         self._slots = asyncio.Semaphore(in_flight_max)
         self._pushes: set[asyncio.Task[None]] = set()
         self._failure: ClientError | None = None
+        self._stalled_at: int | None = None
+        """Where the stored chunks of the other side had stopped coming when the task was joined again for them."""
         self._reading = asyncio.Lock()
         self._joining = asyncio.Lock()
         self._socket: PhoenixSocket
@@ -133,10 +152,12 @@ class StreamedTask:
             RefusedByServer, LyingServer, NoAnswer, Disconnected, TopicEnded: As for `send`.
         """
         await self._until(lambda: self.outgoing.is_whole)
-        while self._pushes or self._failure is not None:
+        while self._failure is not None or self.outgoing.durable_seq < self.outgoing.position.seq:
             await self._mend()
             if self._pushes:
                 await asyncio.wait(self._pushes)
+            elif self._failure is None:
+                await self._until_joined()
 
     async def close(self) -> dict[str, Any]:
         """End the stream with its checksum; the reply. To do so again is no error.
@@ -145,7 +166,7 @@ class StreamedTask:
             RefusedByServer, LyingServer, NoAnswer, Disconnected, TopicEnded: As for `send`.
         """
         await self.flush()
-        reply: dict[str, Any] = await self._topic.push(f"{self._sends}_complete", self.outgoing.closing())
+        reply: dict[str, Any] = await self._ask(f"{self._sends}_complete", self.outgoing.closing())
         self.outgoing.acknowledge(reply)
         return reply
 
@@ -155,7 +176,7 @@ class StreamedTask:
         Raises:
             RefusedByServer, NoAnswer, Disconnected, TopicEnded: As for a topic.
         """
-        return await self._topic.push(event, payload)
+        return await self._ask(event, payload)
 
     async def next_chunk(self) -> bytes | None:
         """The other side's next chunk, in order and once; None at the end, when digest and checksum were right.
@@ -188,7 +209,9 @@ class StreamedTask:
             RefusedByServer: `not_completed`, `not_held`, `escrow_locked`, `forbidden_role`.
             NoAnswer, Disconnected, TopicEnded: As for a topic.
         """
-        self.state = await self._topic.push("release")
+        task = await self._ask("release")
+        with telling("the task"):
+            self._stand(task)
         return self.state
 
     async def end(self) -> dict[str, Any]:
@@ -235,21 +258,31 @@ class StreamedTask:
     # Joining.
 
     async def _join(self, socket: PhoenixSocket) -> dict[str, Any]:
+        self.is_joined = False  # Who is cancelled in here leaves it so, and what has to be pushed again is not.
         await self._abandon()
-        wanted = {
-            f"{self._takes}_from": self.incoming.position.seq,
-            f"{self._sends}_from": self.outgoing.position.seq,
-        }
-        topic = await socket.join(f"task:{self.id}", wanted)
-        streams = topic.state["streams"]
-        self.incoming.rejoin(streams[self._takes])
-        again = self.outgoing.rejoin(streams[self._sends])
-        self._socket, self._topic, self.state = socket, topic, topic.state
-        self._note(topic.state)
+        if self.joins:  # Nobody reads or pushes there any more, also on another socket.
+            self._socket.drop(self._topic, TopicEnded(f"task:{self.id} is joined again", RELAY_VOID))
+        topic = await patiently(lambda: socket.join(f"task:{self.id}", self._wanted()))
+        with telling("the task"):
+            streams = topic.state["streams"]
+            self.incoming.rejoin(streams[self._takes])
+            again = self.outgoing.rejoin(streams[self._sends])
+            self._stand(topic.state)
+        self._socket, self._topic, self._failure = socket, topic, None
         for payload in again:
             await self._slots.acquire()
             self._push_soon(payload)
+        self.joins += 1
+        self.is_joined = True
         return self.state
+
+    def _wanted(self) -> dict[str, Any]:
+        """What a join asks for."""
+        return {
+            f"{self._takes}_from": self.incoming.position.seq,
+            f"{self._sends}_from": self.outgoing.position.seq,
+            "binary": True,
+        }
 
     async def _abandon(self) -> None:
         """Forget what was under way on another connection: what was not acknowledged is pushed again."""
@@ -257,7 +290,16 @@ class StreamedTask:
             push.cancel()
         if self._pushes:
             await asyncio.wait(self._pushes)
-        self._failure = None
+
+    async def _until_joined(self) -> None:
+        """Wait for somebody who is joining.
+
+        Raises:
+            TopicEnded: Nobody is, or it was given up.
+        """
+        async with self._joining:
+            if not self.is_joined:
+                raise TopicEnded(f"task:{self.id} has to be joined again")
 
     async def _join_again(self, topic: Topic) -> None:
         async with self._joining:
@@ -266,7 +308,12 @@ class StreamedTask:
 
     # Sending.
 
-    def _push_soon(self, payload: dict[str, Any]) -> None:
+    async def _ask(self, event: str, payload: dict[str, Any] | bytes | None = None) -> Any:
+        """Push, and again where the server says that it is too much just now; the reply."""
+        topic = self._topic
+        return await patiently(lambda: topic.push(event, payload))
+
+    def _push_soon(self, payload: ChunkPayload) -> None:
         push = asyncio.create_task(self._push(self._topic, payload))
         self._pushes.add(push)
         push.add_done_callback(self._pushed)
@@ -275,19 +322,23 @@ class StreamedTask:
         self._pushes.discard(push)
         self._slots.release()
 
-    async def _push(self, topic: Topic, payload: dict[str, Any]) -> None:
+    async def _push(self, topic: Topic, payload: ChunkPayload) -> None:
         try:
-            reply = await topic.push(f"{self._sends}_stream", payload)
-            self.outgoing.acknowledge(reply)
-            self._note(reply)
+            reply = await patiently(lambda: topic.push(f"{self._sends}_stream", payload))
+            if topic is self._topic:  # Else it is pushed again, or was stored when the task was joined again.
+                self.outgoing.acknowledge(reply)
+                self._note(reply)
         except ClientError as error:
-            self._failure = self._failure or error
+            if topic is self._topic:
+                self._failure = self._failure or error
 
     async def _mend(self) -> None:
         """Go on after a failure where joining again is all that it takes; else raise it."""
         failure = self._failure
         if failure is None:
             return
+        if isinstance(failure, RefusedByServer) and failure.reason in NOT_NOW:
+            self.is_joined = False  # Joining again pushes it once more.
         if not _is_void(failure):
             raise failure
         await self._join_again(self._topic)
@@ -301,10 +352,17 @@ class StreamedTask:
         units = price.units(Position(sent.seq + 1, sent.size + chunk_bytes))
         return units <= self.paid_up_to + price.credit or self._require_going()
 
+    def _stand(self, task: dict[str, Any]) -> None:
+        """Take how the task stands, if it is a task at all."""
+        msgspec.convert(task, _Standing)
+        self.state = task
+        self._note(task)
+
     def _note(self, told: dict[str, Any]) -> None:
         """Take how far the output is paid; that never goes down."""
-        self.paid = max(self.paid, told.get("paid") or 0)
-        self.paid_up_to = max(self.paid_up_to, told.get("paid_up_to") or 0)
+        with telling("what is paid"):
+            self.paid = max(self.paid, told.get("paid") or 0)
+            self.paid_up_to = max(self.paid_up_to, told.get("paid_up_to") or 0)
 
     # Reading.
 
@@ -319,29 +377,51 @@ class StreamedTask:
                     await self._join_again(topic)
                     continue
                 try:
-                    heard = await topic.next_event(self._timeout_s)
+                    heard = await self._heard(topic)
                 except TopicEnded as error:
                     if topic is self._topic:
                         if not _is_void(error):
                             raise
                         await self._join_again(topic)
                 else:
-                    self._hear(*heard)
+                    if topic is self._topic:  # Else the join has told more than that already.
+                        self._hear(*heard)
 
-    def _hear(self, event: str, payload: dict[str, Any]) -> None:
+    async def _heard(self, topic: Topic) -> tuple[str, Any]:
+        """The next event; where a chunk that is stored is due, it has to come in some time.
+
+        Raises:
+            LostChunks: It does not, though the task was joined again for it.
+            NoAnswer, Disconnected, TopicEnded: As for a topic.
+        """
+        due = self.incoming.reached_seq
+        if due >= self.incoming.stored_seq or (self._timeout_s or math.inf) < REPLAY_TIMEOUT_S:
+            return await topic.next_event(self._timeout_s)
+        try:
+            return await topic.next_event(REPLAY_TIMEOUT_S)
+        except NoAnswer:
+            if self._stalled_at == due:
+                raise LostChunks(f"chunk {due} is stored, and does not come", expected=due) from None
+            self._stalled_at = due
+            raise TopicEnded(f"task:{self.id} brings no chunk {due}", RELAY_VOID) from None
+
+    def _hear(self, event: str, payload: Any) -> None:
         if event == f"{self._takes}_stream":
             self.incoming.hear(payload)
         elif event == f"{self._sends}_stream":
             self.outgoing.hear(payload)
         else:
-            if event == f"{self._takes}_complete":
-                self.incoming.close(payload)
-            elif event == "task_paid":
-                self._note(payload)
-            elif "task" in payload:
-                self.state = payload["task"]
-                self._note(self.state)
+            with telling(f"the task, as {event}"):
+                self._note_event(event, payload)
             self._on_event(event, payload)
+
+    def _note_event(self, event: str, payload: dict[str, Any]) -> None:
+        if event == f"{self._takes}_complete":
+            self.incoming.close(payload)
+        elif event == "task_paid":
+            self._note(payload)
+        elif event.startswith("task_") or "task" in payload:
+            self._stand(payload["task"])
 
     def _has_next(self, found: list[bytes]) -> bool:
         """Whether there is an answer for who waits for the next chunk; the chunk goes into `found`."""

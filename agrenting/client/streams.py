@@ -22,9 +22,13 @@ from typing import Any, Final, Literal, NamedTuple, Self, TypeVar
 import msgspec
 
 from ._crypto import NO_CHUNKS, StreamChecksum, next_digest
-from .errors import LyingServer, StreamRewritten
+from .errors import AlteredChunk, LostChunks, MalformedAnswer, StreamRewritten
 
 Direction = Literal["input", "output"]
+ChunkPayload = dict[str, Any] | bytes
+"""A chunk as it is pushed and told: fields, or the bytes of a binary frame."""
+SEQ_BYTES: Final = 8
+"""What stands before a chunk's bytes in a binary frame: its seq, big-endian."""
 T = TypeVar("T")
 
 REMEMBERED_MAX: Final = 4_096
@@ -115,7 +119,7 @@ class OutgoingStream:
         """Whether all that the server has is known here; if not, `hear` what it replays."""
         return self._claim is None
 
-    def append(self, chunk: bytes) -> dict[str, Any]:
+    def append(self, chunk: bytes) -> ChunkPayload:
         """Take the next chunk; the payload to push. It is kept until it is acknowledged."""
         assert self.is_whole, "what comes next is not known before"
         payload = chunk_payload(self.position.seq, chunk)
@@ -126,19 +130,29 @@ class OutgoingStream:
         """Take the reply to a chunk, or to the end of the stream.
 
         Raises:
-            LyingServer: What is stored is not what was sent, or less is stored than was acknowledged.
+            AlteredChunk: What is stored is not what was sent.
+            LostChunks: Less is stored than was acknowledged.
+            MalformedAnswer: It is no such reply.
         """
         told = _converted(reply, Told)
         if told.next_seq < self.durable_seq:
-            raise LyingServer(f"chunk {self.durable_seq - 1} was acknowledged, and {told.next_seq} is missing now")
+            raise LostChunks(
+                f"chunk {self.durable_seq - 1} was acknowledged, and {told.next_seq} is missing now",
+                expected=self.durable_seq,
+                told=told.next_seq,
+            )
         if told.next_seq > self.position.seq:
-            raise LyingServer(f"chunk {told.next_seq - 1} is acknowledged, and was never sent")
+            raise AlteredChunk(f"chunk {told.next_seq - 1} is acknowledged, and was never sent")
         while self.durable_seq < told.next_seq:
             _, self._durable = self._sent.popleft()
         if (self._durable.position.size, self._durable.position.digest) != (told.total_size, told.digest):
-            raise LyingServer(f"what is stored before chunk {told.next_seq} has another digest than what was sent")
+            raise AlteredChunk(
+                f"what is stored before chunk {told.next_seq} has another digest than what was sent",
+                expected=self._durable.position.digest,
+                told=told.digest,
+            )
 
-    def rejoin(self, stream: dict[str, Any]) -> list[dict[str, Any]]:
+    def rejoin(self, stream: dict[str, Any]) -> list[ChunkPayload]:
         """Take what a join's reply says of this stream; the payloads of what has to be pushed again, in order.
 
         Where the server has more than is known here, because this program was started anew, that has to be heard first.
@@ -147,7 +161,7 @@ class OutgoingStream:
             stream: `streams.input` or `streams.output` of the reply.
 
         Raises:
-            LyingServer: As for `acknowledge`.
+            AlteredChunk, LostChunks, MalformedAnswer: As for `acknowledge`.
         """
         told = _converted(stream, Told)
         if told.next_seq > self.position.seq:
@@ -158,11 +172,12 @@ class OutgoingStream:
         self.acknowledge(stream)
         return [chunk_payload(seq, chunk) for seq, (chunk, _) in enumerate(self._sent, self.durable_seq)]
 
-    def hear(self, payload: dict[str, Any]) -> None:
+    def hear(self, payload: ChunkPayload) -> None:
         """Take a chunk of this very stream that the server replays; those that are known here are passed over.
 
         Raises:
-            LyingServer: All of them do not have the digest that the server says.
+            AlteredChunk: All of them do not have the digest that the server says.
+            MalformedAnswer: It is no chunk.
         """
         told = self._claim
         if told is None:
@@ -205,8 +220,12 @@ class IncomingStream:
         """Whether all that was handed on since the last comparison was stored already."""
         self._arrived: dict[int, tuple[bytes, bool]] = {}
         """What waits to be handed on, and whether it was stored."""
+        self.reached_seq = first.position.seq
+        """The first one from the position on that has not arrived."""
         self._claim: Told | None = None
         """What the server said last of the stream."""
+        self._replayed_seq = 0
+        """The first one that the last join does not bring: those before it come first, and in order."""
         self._rewritten: StreamRewritten | None = None
 
     @property
@@ -239,39 +258,55 @@ class IncomingStream:
             stream: `streams.input` or `streams.output` of the reply.
 
         Raises:
-            LyingServer: The server does not have any more what it had stored, or it has never been what it says.
+            LostChunks: The server does not have any more what it had stored.
+            AlteredChunk: It has never been what the server says.
+            MalformedAnswer: It is no stream.
         """
         told = _converted(stream, Told)
         if told.next_seq < self.durable_seq:
-            raise LyingServer(f"chunk {self.durable_seq - 1} was stored, and {told.next_seq} is missing now")
+            raise LostChunks(
+                f"chunk {self.durable_seq - 1} was stored, and {told.next_seq} is missing now",
+                expected=self.durable_seq,
+                told=told.next_seq,
+            )
         self._arrived.clear()
+        self.reached_seq = self.position.seq
         self.needs_replay = False
         self._claim = told
+        self._replayed_seq = told.next_seq
         self._compare_with_claim()
 
-    def hear(self, payload: dict[str, Any]) -> None:
+    def hear(self, payload: ChunkPayload) -> None:
         """Take a chunk. One that was handed on already is dropped, unless it has other bytes now.
 
         Raises:
-            LyingServer: It is no chunk.
+            LostChunks: One before it is stored, and was left out.
+            MalformedAnswer: It is no chunk.
         """
         seq, chunk, is_stored = _read_chunk(payload)
+        # A binary frame does not say whether it is replayed: what the server says it has is not relayed once more.
+        is_stored = is_stored or seq < self.stored_seq
         if seq >= self.position.seq:
             self._arrived[seq] = chunk, is_stored
+            self._reach(seq)
         if not self.durable_seq <= seq < self.position.seq:
             return
         before, after = self._tally_at(seq), self._tally_at(seq + 1)
         if before is not None and after is not None and before.plus(chunk).position != after.position:
             self._go_back_to(before)
             self._arrived[seq] = chunk, is_stored
+            self._reach(seq)
 
     def close(self, payload: dict[str, Any]) -> None:
         """Take `input_complete` or `output_complete`.
 
         Raises:
-            LyingServer: Digest or checksum are not those of what was handed on.
+            AlteredChunk: Digest or checksum are not those of what was handed on.
+            MalformedAnswer: It is no end of a stream.
         """
         self._claim = _converted(payload, Told)
+        if self.reached_seq < self._claim.next_seq:
+            self.needs_replay = True  # All of them were relayed before the end, and some did not come.
         self._compare_with_claim()
 
     def pop(self) -> bytes | None:
@@ -279,7 +314,7 @@ class IncomingStream:
 
         Raises:
             StreamRewritten: Chunks that were handed on have other bytes now. Forget them, and go on: they come anew.
-            LyingServer: Digest or checksum are not those of what was stored.
+            AlteredChunk: Digest or checksum are not those of what was stored.
         """
         self._require_not_rewritten()
         arrived = self._arrived.pop(self.position.seq, None)
@@ -292,6 +327,19 @@ class IncomingStream:
             self._compare_with_claim()
             self._require_not_rewritten()
         return chunk
+
+    def _reach(self, seq: int) -> None:
+        """A chunk has come: none that the last join brings may be missing before it.
+
+        Raises:
+            LostChunks: One is.
+        """
+        while self.reached_seq in self._arrived:
+            self.reached_seq += 1
+        if self.reached_seq < min(seq, self._replayed_seq) and not self.needs_replay:
+            raise LostChunks(
+                f"chunk {self.reached_seq} is stored, and was left out", expected=self.reached_seq, told=seq
+            )
 
     def _require_not_rewritten(self) -> None:
         rewritten, self._rewritten = self._rewritten, None
@@ -308,7 +356,10 @@ class IncomingStream:
             self._require_checksum(tally, claim)
             self._durable, self._is_sure = tally, self.position.seq == claim.next_seq
         elif self._is_sure:
-            raise LyingServer(f"what was stored before chunk {claim.next_seq} has another digest than the server says")
+            raise AlteredChunk(
+                f"what was stored before chunk {claim.next_seq} has another digest than the server says",
+                told=claim.digest,
+            )
         else:
             self._go_back_to(self._durable)
             self._is_sure = self.needs_replay = True
@@ -316,13 +367,18 @@ class IncomingStream:
     def _require_checksum(self, tally: Tally, claim: Told) -> None:
         checksum = tally.checksum
         if claim.complete and checksum is not None and checksum.hexdigest() != claim.checksum:
-            raise LyingServer(f"the stream's checksum is {checksum.hexdigest()}, and {claim.checksum} was declared")
+            raise AlteredChunk(
+                f"the stream's checksum is {checksum.hexdigest()}, and {claim.checksum} was declared",
+                expected=checksum.hexdigest(),
+                told=claim.checksum,
+            )
 
     def _go_back_to(self, tally: Tally) -> None:
         """Take back what was handed on since; whoever asks for the next chunk is told first."""
         while len(self._handed_on) > 1 and self.position.seq > tally.position.seq:
             self._handed_on.pop()
         self._handed_on[-1] = tally
+        self.reached_seq = tally.position.seq
         self._rewritten = StreamRewritten(seq=tally.position.seq, size=tally.position.size)
 
     def _tally_at(self, seq: int) -> Tally | None:
@@ -333,34 +389,38 @@ class IncomingStream:
         return self._handed_on[number] if 0 <= number < len(self._handed_on) else None
 
 
-def chunk_payload(seq: int, chunk: bytes) -> dict[str, Any]:
-    """A chunk as it is pushed: as text where it is text, else as base64."""
+def chunk_payload(seq: int, chunk: bytes) -> ChunkPayload:
+    """A chunk as it is pushed: as text where it is text, else as a binary frame."""
     try:
         return {"chunk": chunk.decode(), "seq": seq}
     except UnicodeDecodeError:
-        return {"chunk": base64.b64encode(chunk).decode(), "seq": seq, "encoding": "base64"}
+        return seq.to_bytes(SEQ_BYTES, "big") + chunk
 
 
-def _read_chunk(payload: dict[str, Any]) -> tuple[int, bytes, bool]:
-    """Seq and bytes of a chunk, and whether it was stored when it was told.
+def _read_chunk(payload: ChunkPayload) -> tuple[int, bytes, bool]:
+    """Seq and bytes of a chunk, and whether it was stored when it was told; a binary frame does not say that.
 
     Raises:
-        LyingServer: It is none.
+        MalformedAnswer: It is none.
     """
+    if isinstance(payload, bytes):
+        if len(payload) <= SEQ_BYTES:
+            raise MalformedAnswer("a chunk in a binary frame has no seq, or nothing behind it")
+        return int.from_bytes(payload[:SEQ_BYTES], "big"), payload[SEQ_BYTES:], False
     told = _converted(payload, Chunk)
     try:
         return told.seq, told.bytes(), told.replay
     except (binascii.Error, UnicodeError) as error:
-        raise LyingServer(f"chunk {told.seq} is not what its encoding says: {error}") from error
+        raise MalformedAnswer(f"chunk {told.seq} is not what its encoding says: {error}") from error
 
 
 def _converted(told: dict[str, Any], kind: type[T]) -> T:
     """What the server tells, in its shape.
 
     Raises:
-        LyingServer: It has not that shape.
+        MalformedAnswer: It has not that shape.
     """
     try:
         return msgspec.convert(told, kind)
     except msgspec.ValidationError as error:
-        raise LyingServer(f"what the server tells of a stream cannot be: {error}") from error
+        raise MalformedAnswer(f"what the server tells of a stream cannot be: {error}") from error

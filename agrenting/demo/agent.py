@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from agrenting.client import ClientError, PhoenixSocket, RestClient, Signer
+from agrenting.client.socket import OnFrame
 from agrenting.demo.show import major
 from crypto import parse_secret_key
 
@@ -38,7 +39,6 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
         look_up_price: What a word costs that is looked up by itself, in minor units.
         word_price: What a word costs in a stream of them, in minor units.
         receipts: The folder where it keeps its receipts.
-        keeps_proofs: Whether it keeps what proves its deals and payments; else it leaves no file behind.
         verbose: Tell every frame.
     """
 
@@ -55,7 +55,6 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     look_up_price: int
     word_price: int
     receipts: str
-    keeps_proofs: bool
     verbose: bool
 
 
@@ -127,15 +126,11 @@ def tell(told: Told) -> None:
     print(msgspec.json.encode(told).decode(), flush=True)
 
 
-class Agent:
-    """An agent at work: its socket, REST, and signer."""
+class Actor:
+    """Who plays a part in the demo, until it is asked to leave."""
 
-    def __init__(self, configuration: Configuration, socket: PhoenixSocket, rest: RestClient, signer: Signer) -> None:
+    def __init__(self, configuration: Configuration) -> None:
         self.configuration = configuration
-        self.id = configuration.agent_id
-        self.socket = socket
-        self.rest = rest
-        self.signer = signer
         self._stopping = asyncio.Event()
 
     @property
@@ -160,6 +155,17 @@ class Agent:
     def money(self, amount: int) -> str:
         """An amount of minor units for people."""
         return major(amount, currency=self.configuration.currency, exponent=self.configuration.exponent)
+
+
+class Agent(Actor):
+    """An agent of the story: its socket, REST, and signer, so that every step can be told."""
+
+    def __init__(self, configuration: Configuration, socket: PhoenixSocket, rest: RestClient, signer: Signer) -> None:
+        super().__init__(configuration)
+        self.id = configuration.agent_id
+        self.socket = socket
+        self.rest = rest
+        self.signer = signer
 
     def connect(self) -> PhoenixSocket:
         """One more socket, for a stream that may be cut without taking the rest along."""
@@ -204,24 +210,10 @@ class Agent:
 
 
 def main(work: Callable[[Agent], Awaitable[None]]) -> int:
-    """Run an agent until it is asked to leave; the exit code."""
-    configuration = msgspec.json.decode(sys.stdin.readline(), type=Configuration)
-    return asyncio.run(_run(configuration, work))
+    """Run an agent of the story until it is asked to leave; the exit code."""
 
-
-def connection(configuration: Configuration) -> PhoenixSocket:
-    """A socket of the agent, not opened yet."""
-
-    def on_frame(direction: str, frame: Any) -> None:
-        tell(Told(direction=direction, frame=msgspec.json.encode(frame).decode()))
-
-    return PhoenixSocket(configuration.url, configuration.api_key, on_frame=on_frame if configuration.verbose else None)
-
-
-async def _run(configuration: Configuration, work: Callable[[Agent], Awaitable[None]]) -> int:
-    signer = Signer(parse_secret_key(configuration.secret_key), configuration.signing_domain)
-    failures: list[str] = []
-    try:
+    async def play(configuration: Configuration) -> None:
+        signer = Signer(parse_secret_key(configuration.secret_key), configuration.signing_domain)
         async with (
             RestClient(configuration.url, configuration.api_key) as rest,
             connection(configuration) as socket,
@@ -229,11 +221,35 @@ async def _run(configuration: Configuration, work: Callable[[Agent], Awaitable[N
             agent = Agent(configuration, socket, rest, signer)
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, agent.stop)
             await work(agent)
+
+    return run(play)
+
+
+def run(play: Callable[[Configuration], Coroutine[Any, Any, None]]) -> int:
+    """Play a part with the configuration that comes on standard input; the exit code."""
+    configuration = msgspec.json.decode(sys.stdin.readline(), type=Configuration)
+    failures: list[str] = []
+    try:
+        asyncio.run(play(configuration))
     except* ClientError as group:
         failures = _sentences(group)
     for failure in failures:
         tell(Told(failure=failure))
     return 1 if failures else 0
+
+
+def connection(configuration: Configuration) -> PhoenixSocket:
+    """A socket of the agent, not opened yet."""
+    return PhoenixSocket(configuration.url, configuration.api_key, on_frame=teller(configuration))
+
+
+def teller(configuration: Configuration) -> OnFrame | None:
+    """What tells each frame, where everything is wanted."""
+
+    def on_frame(direction: str, frame: Any) -> None:
+        tell(Told(direction=direction, frame=msgspec.json.encode(frame).decode()))
+
+    return on_frame if configuration.verbose else None
 
 
 def _sentences(group: ExceptionGroup[ClientError]) -> list[str]:

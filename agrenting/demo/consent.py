@@ -36,7 +36,7 @@ async def answer_all(agent: Agent, contacts: Topic, market: Topic) -> None:
     while (heard := await agent.unless_stopped(contacts.next_event())) is not None:
         event, payload = heard
         if event == "contact_request_received":
-            await consider(agent, payload)
+            await _consider(agent, payload)
         elif payload.get("status") == "approved":
             await _meet(await contacts.expect("contact_added", TURN_TIMEOUT_S), market)
 
@@ -68,20 +68,14 @@ def policy(agent: Agent) -> str:
     return f"its policy: whoever asks may do business, up to {agent.money(configuration.admits_up_to)}"
 
 
-async def consider(agent: Agent, request: dict[str, Any], kinds: tuple[str, ...] = KINDS) -> None:
-    """Approve a request by the agent's policy, or leave it to its owner, who sees it by REST.
-
-    Args:
-        agent: Who is asked.
-        request: What `contact_request_received` tells.
-        kinds: What whoever is approved may open.
-    """
+async def _consider(agent: Agent, request: dict[str, Any]) -> None:
+    """Approve a request by the agent's policy, or leave it to its owner, who sees it by REST."""
     most, heard = agent.configuration.admits_up_to, f"hears contact_request_received from {request['from_handle']}"
     if most is None:
         tell(Told(step=f"{heard}, and leaves that to {agent.configuration.owner}", left_to_owner=request["id"]))
         return
     tell(Told(step=f"{heard}, and approves by its policy, up to {agent.money(most)}"))
-    answer = {"action": "approve", "request_id": request["id"], "scope": {"kinds": kinds, "max_price": most}}
+    answer = {"action": "approve", "request_id": request["id"], "scope": {"kinds": KINDS, "max_price": most}}
     await agent.rest.post("/agent/contacts/requests/respond", answer)
 
 

@@ -51,7 +51,6 @@ class Ensemble:
         role: str,
         program: str,
         admits_up_to: int | None = None,
-        keeps_proofs: bool = True,
     ) -> Child:
         """Start an agent in a process of its own; its role stands in the arguments for who lists processes.
 
@@ -62,7 +61,6 @@ class Ensemble:
             role: Its name in the demo.
             program: A module of this package.
             admits_up_to: What it lets whoever asks for contact spend, in minor units; None: its owner decides.
-            keeps_proofs: Whether it keeps files.
         """
         configuration = Configuration(
             role=role,
@@ -78,7 +76,6 @@ class Ensemble:
             look_up_price=desk.look_up_price,
             word_price=desk.word_price,
             receipts=str(self._receipts),
-            keeps_proofs=keeps_proofs,
             verbose=self.show.verbose,
         )
         words = msgspec.json.encode(configuration).decode()

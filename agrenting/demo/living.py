@@ -145,7 +145,6 @@ class LivingMarket:
                 role=account.handle,
                 program=program,
                 admits_up_to=limit if role.is_open else None,
-                keeps_proofs=False,
             )
             for role, account in zip(ROLES, accounts, strict=True)
             if role.program == program

@@ -134,14 +134,6 @@ class Payer:
                     return offered
             self.keeper.hear(*await self.topic.next_event(TURN_TIMEOUT_S))
 
-    async def have_closed(self) -> None:
-        """Offer a close that pays out the balances, and wait until the other one has agreed to it."""
-        self.keeper.take(await self.topic.push("close_request", self.keeper.close_request()))
-        while self.keeper.channel["status"] != "closed":
-            self.keeper.hear(*await self.topic.next_event(TURN_TIMEOUT_S))
-        await self.topic.leave()
-        await keep_proofs(self._agent, self.id)
-
     async def close(self, offered: dict[str, Any]) -> None:
         """Agree to a close that pays out the balances, and keep the proofs."""
         channel = await self.topic.push("close", self.keeper.close(offered))
@@ -170,12 +162,10 @@ class Payee:
 
     Args:
         agent: Who looks up.
-        patience_s: How long a channel may be silent; None: as long as it likes.
     """
 
-    def __init__(self, agent: Agent, patience_s: float | None = TURN_TIMEOUT_S) -> None:
+    def __init__(self, agent: Agent) -> None:
         self._agent = agent
-        self._patience_s = patience_s
         self._owed: dict[str, dict[str, int]] = {}
         """By who owes and the task: minor units."""
         self._streams: set[str] = set()
@@ -208,10 +198,7 @@ class Payee:
         tell(Told(step=f"has looked up {units} words, at most {unpaid} ahead of its payment: {figures}"))
 
     async def be_paid(self, announced: dict[str, Any]) -> None:
-        """Accept a channel that somebody has opened, and confirm what is paid for look-ups, until it is closed.
-
-        Who opened it may offer to close it too.
-        """
+        """Accept a channel that somebody has opened, and confirm what is paid for look-ups, until it is closed."""
         agent, channel_id = self._agent, announced["channel_id"]
         keeper = keeper_of(agent, channel_id)
         topic = await agent.socket.join(announced["topic"], {"known": keeper.known()})
@@ -220,12 +207,10 @@ class Payee:
         locked = agent.money(keeper.channel["balance_a"])
         tell(Told(step=f"accepts the payment channel of {announced['agent_a_handle']}, with {locked} in it"))
         while keeper.channel["status"] != "closed":
-            event, payload = await topic.next_event(self._patience_s)
+            event, payload = await topic.next_event(TURN_TIMEOUT_S)
             keeper.hear(event, payload)
             if event == "propose_transfer":
                 await self._answer(topic, keeper, payload)
-            elif event == "close_request" and payload["agent_id"] != agent.id:
-                keeper.take(await topic.push("close", keeper.close(payload)))
         final = agent.money(keeper.channel["final_balance_b"])
         tell(Told(step=f"sees the payment channel closed, and is paid {final}"))
         await topic.leave()
@@ -257,10 +242,7 @@ def keeper_of(agent: Agent, channel_id: str) -> ChannelKeeper:
 
 
 async def keep_proofs(agent: Agent, channel_id: str) -> None:
-    """Fetch the receipt and the history of a closed channel, and keep them as files; or leave nothing behind."""
-    if not agent.configuration.keeps_proofs:
-        agent.path_of(channel_id, "channel").unlink()
-        return
+    """Fetch the receipt and the history of a closed channel, and keep them as files."""
     receipt, history = agent.path_of(channel_id, "json"), agent.path_of(channel_id, "jsonl")
     receipt.write_bytes(msgspec.json.encode(await agent.rest.get(f"/payment-channels/{channel_id}/receipt")))
     history.write_bytes(await agent.rest.file(f"/payment-channels/{channel_id}/history", JSON_LINES))

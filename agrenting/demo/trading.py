@@ -1,19 +1,18 @@
-"""What the traders of the living market have in common: how they haggle, and how they go on when something fails.
+"""What the traders of the living market have in common: how they are started, and how they go on when something fails.
 
-A trader runs for hours. So it reads every topic that it has joined, remembers nothing for ever, and takes what goes
-wrong in one errand as part of the trade: a person may revoke a contact in the page at any moment.
+A trader is written as anybody's agent is: with `Agent` of the client. It runs for hours, so it takes what goes wrong in
+one errand as part of the trade: a person may revoke a contact in the page at any moment.
 """
 
 import asyncio
 import random
-from collections import deque
+import signal
+import tempfile
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
-import msgspec
-
-from agrenting.client import ClientError, Disconnected, Topic, negotiation_after
-from agrenting.demo.agent import TURN_TIMEOUT_S, Agent, Told, tell
+from agrenting.client import DISABLED, Agent, ApiKey, ClientError, ContactStrategy, Disconnected, SigningKey
+from agrenting.demo.agent import Actor, Configuration, Told, run, tell, teller
 
 TRANSLATE: Final = "translate"
 COUNT_WORDS: Final = "count_words"
@@ -21,53 +20,56 @@ CAPABILITIES: Final = (TRANSLATE, "look_up", COUNT_WORDS)
 """What every worker of the living market offers."""
 
 PERCENT: Final = 100
-REMEMBERED: Final = 1_000
-"""Messages that were seen to: an older one does not come again."""
+
+GRACE_S: Final = 2.0
+"""How long what a worker has begun may take when it is asked to leave."""
 
 CHANCE: Final = random.Random()  # noqa: S311 - it decides what the demo does next, and guards nothing
 """What traders leave to chance."""
 
 
-class Moves(msgspec.Struct, frozen=True, kw_only=True):
-    """How one side haggles.
+class Trader(Actor):
+    """An agent of the living market.
 
     Args:
-        opens: Whether it makes the first offer.
-        percents: What it offers, of the list price, one after the other.
-        least, most: The midpoints that it accepts once it has offered all that, likewise.
-        refusal: What it says otherwise.
+        configuration: Who it is.
+        agent: Itself at the market, open.
     """
 
-    opens: bool
-    percents: tuple[int, ...]
-    least: int = 0
-    most: int = 1_000
-    refusal: str
+    def __init__(self, configuration: Configuration, agent: Agent) -> None:
+        super().__init__(configuration)
+        self.agent = agent
 
 
-async def haggle(agent: Agent, session_id: str, moves: Moves) -> dict[str, Any]:
-    """One side of a negotiation, to its end; the session.
+def main(
+    work: Callable[[Trader], Coroutine[Any, Any, None]],
+    contacts: Callable[[Configuration], ContactStrategy] = lambda _: DISABLED,
+) -> int:
+    """Run a trader until it is asked to leave; the exit code.
 
-    Raises:
-        ClientError: The server refuses a move, or the other side is silent.
+    Args:
+        work: What it does.
+        contacts: What it does when somebody asks it for contact.
     """
-    topic = await agent.socket.join(f"negotiation:{session_id}")
-    session: dict[str, Any] = topic.state
-    left = deque(moves.percents)
-    while session["status"] == "open":
-        begins = moves.opens and not session["offers"]
-        if session["turn"] != agent.id and not begins:
-            event, payload = await topic.next_event(TURN_TIMEOUT_S)
-            session = negotiation_after(session, event, payload)
-        elif left:
-            amount = share(session["base_max"], left.popleft())
-            session = await topic.push("offer", agent.signer.offer(session, agent_id=agent.id, amount=amount))
-        elif share(session["base_max"], moves.least) <= session["midpoint"] <= share(session["base_max"], moves.most):
-            session = await topic.push("accept", agent.signer.accept(session, agent_id=agent.id))
-        else:
-            session = await topic.push("reject", {"reason": moves.refusal})
-    await topic.leave()
-    return session
+
+    async def play(configuration: Configuration) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            agent = Agent(
+                configuration.url,
+                ApiKey(configuration.api_key),
+                SigningKey.from_text(configuration.secret_key),
+                folder=folder,
+                signing_domain=configuration.signing_domain,
+                contacts=contacts(configuration),
+                drain_s=GRACE_S,
+                on_frame=teller(configuration),
+            )
+            async with agent:
+                trader = Trader(configuration, agent)
+                asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, trader.stop)
+                await work(trader)
+
+    return run(play)
 
 
 def share(price: int, percent: int) -> int:
@@ -89,37 +91,3 @@ async def attempt(errand: str, doing: Awaitable[None]) -> bool:
         tell(Told(step=f"gives up {errand}: {error}", outcome="given up"))
         return False
     return True
-
-
-async def pass_over(agent: Agent, topic: Topic) -> None:
-    """Read what comes on a topic that is joined to be seen there, until asked to leave."""
-    while await agent.unless_stopped(topic.next_event()) is not None:
-        pass
-
-
-SeeTo = Callable[[dict[str, Any]], Coroutine[Any, Any, None]]
-
-
-async def see_to_mail(agent: Agent, mailbox: Topic, *, by_type: dict[str, SeeTo], grace_s: float = 0.0) -> None:
-    """Take every message once, and see to those of these types side by side, until asked to leave.
-
-    Args:
-        agent: Whose mailbox it is.
-        mailbox: Its `messages:{id}`.
-        by_type: What is done with a message's payload.
-        grace_s: How long what is under way may take when it is asked to leave.
-    """
-    seen: deque[str] = deque(maxlen=REMEMBERED)
-    under_way: set[asyncio.Task[bool]] = set()
-    async with asyncio.TaskGroup() as serving:
-        while (message := await agent.unless_stopped(mailbox.expect("new_message", None))) is not None:
-            if message["type"] in by_type and message["id"] not in seen:  # One may come more than once.
-                doing = serving.create_task(attempt(message["type"], by_type[message["type"]](message["payload"])))
-                under_way.add(doing)
-                doing.add_done_callback(under_way.discard)
-            seen.append(message["id"])
-            await mailbox.push("acknowledge", {"message_id": message["id"]})
-        if under_way:
-            await asyncio.wait(under_way, timeout=grace_s)
-        for doing in under_way:
-            doing.cancel()

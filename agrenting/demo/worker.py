@@ -4,30 +4,32 @@
 """
 
 import asyncio
-from functools import partial
+from collections import deque
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
-from agrenting.client import StreamBroken, StreamedTask, Topic
-from agrenting.demo.agent import TURN_TIMEOUT_S, Agent, Told, main, tell
-from agrenting.demo.consent import KINDS, consider, policy
-from agrenting.demo.payments import LOOK_UP, Payee
-from agrenting.demo.trading import (
-    CAPABILITIES,
-    CHANCE,
-    COUNT_WORDS,
-    Moves,
-    SeeTo,
-    haggle,
-    pass_over,
-    see_to_mail,
+from agrenting.client import (
+    AcceptChannels,
+    AcknowledgeWhen,
+    Approve,
+    Callback,
+    Conceder,
+    ContactRequest,
+    Job,
+    ProposedPayment,
+    TaskFailed,
 )
+from agrenting.demo.agent import Configuration, Told, tell
+from agrenting.demo.consent import KINDS
+from agrenting.demo.payments import LOOK_UP
+from agrenting.demo.trading import CHANCE, COUNT_WORDS, TRANSLATE, Trader, main, share
 from agrenting.demo.words import count_words, translate
 
 ADMITTED: Final = (*KINDS, "message")
 """What whoever is admitted may open."""
 
-FIRST_PERCENT, NEXT_PERCENT, LEAST_PERCENT = (110, 135), (90, 108), (78, 94)
-"""Between what its asks are, of the list price, and the least that it accepts."""
+FIRST_PERCENT, LEAST_PERCENT = (105, 130), (74, 92)
+"""Between what it asks first of the list price, and the least that it accepts."""
 
 FAILS_PERCENT: Final = 7
 """How many tasks of a hundred turn out to be beyond it."""
@@ -35,91 +37,100 @@ FAILS_PERCENT: Final = 7
 LINE_S: Final = (0.1, 0.3)
 """How long a line takes."""
 
-GRACE_S: Final = 2.0
+REMEMBERED: Final = 1_000
+"""Of how many streamed tasks it knows that they are paid for."""
 
 
-async def work(agent: Agent) -> None:
-    """Be present, and see to requests, negotiations, tasks and channels until asked to leave."""
-    market = await agent.socket.join("agents:discovery")
-    await market.push("announce", {"capabilities": list(CAPABILITIES)})
-    contacts = await agent.socket.join(f"agent_contacts:{agent.id}")
-    mailbox = await agent.socket.join(f"messages:{agent.id}")
-    tell(Told(step=f"is online; {policy(agent)}", is_ready=True))
-    payee = Payee(agent, patience_s=None)
-    by_type: dict[str, SeeTo] = {
-        "negotiation": partial(bargain, agent),
-        "task_handoff": partial(do_task, agent, payee),
-        "payment_channel": payee.be_paid,
-    }
-    async with asyncio.TaskGroup() as serving:
-        serving.create_task(pass_over(agent, market))
-        serving.create_task(admit(agent, contacts))
-        serving.create_task(see_to_mail(agent, mailbox, by_type=by_type, grace_s=GRACE_S))
+async def work(trader: Trader) -> None:
+    """See to requests, negotiations, tasks and channels until asked to leave."""
+    agent, desk = trader.agent, Desk(trader.configuration.look_up_price)
+    agent.accept_channels(AcceptChannels(AcknowledgeWhen(desk.is_owed)))
+    for name, do in ((TRANSLATE, translate_lines), (COUNT_WORDS, count), (LOOK_UP, desk.look_up)):
+        agent.capability(name, strategy=asks(prices(trader).get(name, 0)))(do)
+    tell(Told(step="goes online", is_ready=True))
+    await agent.serve()  # It hears SIGTERM itself.
 
 
-async def admit(agent: Agent, contacts: Topic) -> None:
-    """Answer whoever asks for contact, or leave it to the owner, until asked to leave."""
-    while (heard := await agent.unless_stopped(contacts.next_event())) is not None:
-        event, payload = heard
-        if event == "contact_request_received":
-            await consider(agent, payload, ADMITTED)
+def contacts(configuration: Configuration) -> Callback:
+    """Approves whoever asks, up to a price, or leaves that to the agent's owner."""
+
+    async def decide(request: ContactRequest) -> Approve | None:
+        most, heard = configuration.admits_up_to, f"hears contact_request_received from {request.from_handle}"
+        if most is None:
+            tell(Told(step=f"{heard}, and leaves that to {configuration.owner}", left_to_owner=request.id))
+            return None
+        tell(Told(step=f"{heard}, and approves by its policy"))
+        return Approve(kinds=ADMITTED, max_price=most)
+
+    return Callback(decide)
 
 
-async def bargain(agent: Agent, announced: dict[str, Any]) -> None:
-    """Ask more than the list price, then about that, and then accept what is not too little."""
-    asks = tuple(CHANCE.randint(*between) for between in (FIRST_PERCENT, NEXT_PERCENT))
-    moves = Moves(opens=False, percents=asks, least=CHANCE.randint(*LEAST_PERCENT), refusal="too cheap")
-    await haggle(agent, announced["topic"].removeprefix("negotiation:"), moves)
+def prices(trader: Trader) -> dict[str, int]:
+    """Its list prices, by capability, in minor units."""
+    return {one.name: one.price or 0 for one in trader.agent.me.capabilities}
 
 
-async def do_task(agent: Agent, payee: Payee, announced: dict[str, Any]) -> None:
-    """Look up, count, or translate, as the task asks."""
-    if announced["capability"] == COUNT_WORDS:
-        await count(agent, announced["task_id"])
-    elif announced["capability"] != LOOK_UP:
-        await translate_lines(agent, announced["task_id"])
-    elif announced["stream_price"] is None:
-        topic = await agent.socket.join(announced["topic"])
-        await payee.look_up(topic, topic.state)
-    else:
-        await payee.look_up_stream(announced["task_id"])
+def asks(price: int) -> Conceder | None:
+    """How it haggles about something; None: it costs nothing by itself."""
+    if price == 0:
+        return None
+    first, least = (share(price, CHANCE.randint(*between)) for between in (FIRST_PERCENT, LEAST_PERCENT))
+    return Conceder(first=first, limit=least)
 
 
-async def count(agent: Agent, task_id: str) -> None:
+async def count(job: Job) -> Any:
     """Count the words of a text that stands in the task, unless it is beyond it."""
-    topic = await agent.socket.join(f"task:{task_id}")
-    await topic.push("progress", {"percent": 50, "message": "counting"})
+    await job.progress(50, "counting")
     await asyncio.sleep(CHANCE.uniform(*LINE_S))
     if fails():
-        await topic.push("error", {"type": "no_text", "details": {"message": "this is no text"}})
-    else:
-        await topic.push("complete", {"result": {"words": count_words(topic.state["input"]["text"])}})
-    await topic.leave()
+        raise TaskFailed("no_text", {"message": "this is no text"})
+    return {"words": count_words(job.input["text"])}
 
 
-async def translate_lines(agent: Agent, task_id: str) -> None:
+async def translate_lines(job: Job) -> AsyncIterator[str]:
     """Translate line by line, telling how far it is, unless a line turns out to be unreadable."""
-    task = StreamedTask(task_id, role="provider", timeout_s=TURN_TIMEOUT_S)
-    lines: int = (await task.join(agent.socket))["input"]["lines"]
+    lines: int = job.input["lines"]
     unreadable = CHANCE.randrange(lines) if fails() else lines
     words = done = 0
-    await task.push("progress", {"percent": 0, "message": "reading"})
-    try:
-        while (line := await task.next_chunk()) is not None:
-            await asyncio.sleep(CHANCE.uniform(*LINE_S))
-            if done == unreadable:
-                await task.push("error", {"type": "unreadable_line", "details": {"line": done}})
-                return
-            await task.send(translate(line.decode()).encode())
-            done, words = done + 1, words + count_words(line.decode())
-            percent = 100 * done // lines  # Rounds down.
-            await task.push("progress", {"percent": percent, "message": f"line {done} of {lines}"})
-        await task.close()
-        await task.push("complete", {"result": {"words": words}})
-    except StreamBroken:
-        pass  # The client does not need it any more.
-    finally:
-        await task.leave()
+    await job.progress(0, "reading")
+    async for line in job:
+        await asyncio.sleep(CHANCE.uniform(*LINE_S))
+        if done == unreadable:
+            raise TaskFailed("unreadable_line", {"line": done})
+        yield translate(line.decode())
+        done, words = done + 1, words + count_words(line.decode())
+        percent = 100 * done // lines  # Rounds down.
+        await job.progress(percent, f"line {done} of {lines}")
+    job.result = {"words": words}
+
+
+class Desk:
+    """Where words are looked up, one by one or as a stream of them, and paid over a channel.
+
+    Args:
+        price: What one costs by itself, in minor units.
+    """
+
+    def __init__(self, price: int) -> None:
+        self._price = price
+        self._owed: dict[str, int] = {}
+        """By task."""
+        self._streams: deque[str] = deque(maxlen=REMEMBERED)
+        """Tasks that are paid as they stream; the last payment comes when the last word is there."""
+
+    async def look_up(self, job: Job) -> AsyncIterator[str]:
+        """Look up the word that stands in the task; or those that stream in, as far as the others are paid."""
+        if job.input is not None:
+            self._owed[job.task_id] = self._price
+            job.result = {"text": translate(job.input["word"]), "owed": self._price}
+            return
+        self._streams.append(job.task_id)
+        async for word in job:
+            yield translate(word.decode())
+
+    async def is_owed(self, payment: ProposedPayment) -> bool:
+        """Whether a payment is what somebody owes; it is not owed twice."""
+        return payment.task_id in self._streams or self._owed.pop(payment.task_id or "", None) == payment.amount
 
 
 def fails() -> bool:
@@ -128,4 +139,4 @@ def fails() -> bool:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(work))
+    raise SystemExit(main(work, contacts))

@@ -24,6 +24,8 @@ class Stream:
 
     def __init__(self) -> None:
         self.stored: dict[int, bytes] = {}
+        self.binary: set[int] = set()
+        """Which of them came in binary frames."""
         self.checksum: str | None = None
 
     @property
@@ -33,6 +35,11 @@ class Stream:
     @property
     def whole(self) -> bytes:
         return b"".join(self.stored[seq] for seq in range(self.next_seq))
+
+    def replay(self, seq: int) -> Json | bytes:
+        """A stored chunk as it is replayed."""
+        chunk = self.stored[seq]
+        return in_frame(seq, chunk) if seq in self.binary else shown(seq, chunk) | {"replay": True}
 
     @property
     def told(self) -> Json:
@@ -64,7 +71,7 @@ class TaskServer:
         self.topics: dict[str, Topic] = {}
         self.joins: list[tuple[str, Json]] = []
         self.refusal: RefusedByServer | None = None
-        self.pushed: list[tuple[str, Json]] = []
+        self.pushed: list[tuple[str, Json | bytes]] = []
         self.paid = 0
         self.task: Json = {
             "task_id": TASK_ID,
@@ -127,7 +134,7 @@ class TaskServer:
         self.task |= {"status": status, **fields}
         self.tell(f"task_{status}", {"task": self.snapshot})
 
-    def tell(self, event: str, payload: Json, role: str | None = None) -> None:
+    def tell(self, event: str, payload: Json | bytes, role: str | None = None) -> None:
         """Push an event to both sides, or to one."""
         for name, topic in self.topics.items():
             if role in {None, name}:
@@ -145,9 +152,9 @@ class TaskServer:
             if wanted is not None:
                 for seq in sorted(stream.stored):
                     if seq >= min(wanted, stream.next_seq):
-                        topic.take((f"{direction}_stream", {**shown(seq, stream.stored[seq]), "replay": True}))
+                        topic.take((f"{direction}_stream", stream.replay(seq)))
 
-    async def take(self, role: str, topic: Topic, event: str, payload: Json) -> Json:
+    async def take(self, role: str, topic: Topic, event: str, payload: Json | bytes) -> Json:
         if self.topics.get(role) is not topic:
             raise TopicEnded("it is not joined")
         await asyncio.sleep(0)
@@ -160,7 +167,7 @@ class TaskServer:
         if kind == "complete" and direction in self.streams:
             stream = self.streams[direction]
             assert payload == {"checksum": hashlib.sha256(stream.whole).hexdigest(), "total_size": len(stream.whole)}
-            stream.checksum = payload["checksum"]
+            stream.checksum = hashlib.sha256(stream.whole).hexdigest()
             self._relay(direction, event, stream.told)
             return stream.told
         if event == "release":
@@ -173,22 +180,28 @@ class TaskServer:
         if self.topics.get(role) is topic:
             self._end(role, TopicEnded("it was left"))
 
-    async def _chunk(self, topic: Topic, direction: str, payload: Json) -> Json:
-        seq, chunk = payload["seq"], payload["chunk"].encode()
-        if payload.get("encoding") == "base64":
-            chunk = base64.b64decode(payload["chunk"])
+    async def _chunk(self, topic: Topic, direction: str, payload: Json | bytes) -> Json:
         stream = self.streams[direction]
+        if isinstance(payload, bytes):
+            seq, chunk = int.from_bytes(payload[:8], "big"), payload[8:]
+            stream.binary.add(seq)
+        else:
+            seq, chunk = payload["seq"], payload["chunk"].encode()
         if seq in stream.stored:
             assert stream.stored[seq] == chunk, "seq_conflict"
-            return {"seq": seq, **stream.told, **self.figures, "duplicate": True}
-        self._relay(direction, f"{direction}_stream", shown(seq, chunk))
+            reply = {"seq": seq, **stream.told, **self.figures, "duplicate": True}
+            await asyncio.sleep(0)  # Replies come in the order in which they were given.
+            return reply
+        relayed = payload if isinstance(payload, bytes) else shown(seq, chunk)
+        self._relay(direction, f"{direction}_stream", relayed)
         one = Waiting(topic, direction, seq, chunk)
         self.waiting.append(one)
         if not self.is_slow:
             self.sync()
+            await asyncio.sleep(0)  # Those whose chunks were stored with it are told before.
         return await one.reply
 
-    def _relay(self, direction: str, event: str, payload: Json) -> None:
+    def _relay(self, direction: str, event: str, payload: Json | bytes) -> None:
         for role in self.topics:
             if role != SENDERS[direction]:
                 self.tell(event, payload, role)
@@ -213,10 +226,14 @@ class Socket:
         await self._server.join(topic, self._role, payload or {})
         return topic
 
+    def drop(self, topic: Topic, error: TopicEnded) -> None:
+        if topic.ended is None:
+            topic.take(error)
+
     async def leave(self, topic: Topic) -> None:
         await self._server.leave(self._role, topic)
 
-    async def request(self, topic: Topic, event: str, payload: Json, _timeout_s: float) -> Json:
+    async def request(self, topic: Topic, event: str, payload: Json | bytes, _timeout_s: float) -> Json:
         return await self._server.take(self._role, topic, event, payload)
 
 
@@ -226,6 +243,11 @@ def shown(seq: int, chunk: bytes) -> Json:
         return {"task_id": TASK_ID, "seq": seq, "chunk": chunk.decode(), "encoding": "utf8"}
     except UnicodeDecodeError:
         return {"task_id": TASK_ID, "seq": seq, "chunk": base64.b64encode(chunk).decode(), "encoding": "base64"}
+
+
+def in_frame(seq: int, chunk: bytes) -> bytes:
+    """A chunk that was sent in a binary frame, as a receiver gets it that takes those."""
+    return seq.to_bytes(8, "big") + chunk
 
 
 def told_of(*chunks: bytes, complete: bool = False) -> Json:

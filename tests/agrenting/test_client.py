@@ -8,78 +8,23 @@ from http import HTTPStatus
 from typing import Any
 
 import pytest
-from websockets.asyncio.server import ServerConnection, serve
+from websockets.asyncio.server import serve
 from websockets.datastructures import Headers
 from websockets.frames import CloseCode
-from websockets.http11 import Request, Response
+from websockets.http11 import Response
 
-from agrenting.client import Disconnected, NoAnswer, PhoenixSocket, RefusedByServer, Topic, TopicEnded
+from agrenting.client import Disconnected, NoAnswer, PhoenixSocket, RefusedByServer, TopicEnded
 from agrenting.client import socket as client_socket
+from tests.agrenting.client_theatre import Stage, Theatre, playing
 
 KEY = "agk_alices-key"
 SOON_S = 0.02
 """For waits that have to run out."""
 
 
-class Stage:
-    """The server's end of one socket."""
-
-    def __init__(self, connection: ServerConnection) -> None:
-        self.connection = connection
-        request = connection.request
-        assert request is not None
-        self.request = request
-
-    async def hear(self) -> list[Any]:
-        """The next frame of the client."""
-        async with asyncio.timeout(5):
-            frame: list[Any] = json.loads(await self.connection.recv())
-        return frame
-
-    async def say(self, *frame: Any) -> None:
-        await self.connection.send(json.dumps(frame))
-
-    async def reply(self, frame: list[Any], response: Any, status: str = "ok") -> None:
-        join_ref, ref, topic, _event, _payload = frame
-        await self.say(join_ref, ref, topic, "phx_reply", {"status": status, "response": response})
-
-    async def tell(self, topic: Topic, event: str, payload: Any) -> None:
-        """Push an event to a topic's subscriber."""
-        await self.say(topic.join_ref, None, topic.name, event, payload)
-
-    async def take_join(self, socket: PhoenixSocket, name: str, state: Any = None) -> Topic:
-        """Let the client join."""
-        joining = asyncio.create_task(socket.join(name))
-        await self.reply(await self.hear(), {} if state is None else state)
-        return await joining
-
-
-class Theatre:
-    """A server that hands every socket to the test."""
-
-    def __init__(self) -> None:
-        self.url = ""
-        self.refusal: Response | None = None
-        self.stages: asyncio.Queue[Stage] = asyncio.Queue()
-
-    async def stage(self) -> Stage:
-        async with asyncio.timeout(5):
-            return await self.stages.get()
-
-    async def take(self, connection: ServerConnection) -> None:
-        self.stages.put_nowait(Stage(connection))
-        await connection.wait_closed()
-
-    def decide(self, _connection: ServerConnection, _request: Request) -> Response | None:
-        return self.refusal
-
-
 @pytest.fixture
 async def theatre() -> AsyncIterator[Theatre]:
-    opened = Theatre()
-    async with serve(opened.take, "127.0.0.1", 0, process_request=opened.decide) as server:
-        port = next(iter(server.sockets)).getsockname()[1]
-        opened.url = f"http://127.0.0.1:{port}"
+    async with playing() as opened:
         yield opened
 
 
@@ -395,6 +340,18 @@ async def test_a_topics_end_says_why(alice: PhoenixSocket, stage: Stage) -> None
         assert ended.value.reason == reason
 
 
+async def test_nothing_is_pushed_to_a_join_that_is_over(alice: PhoenixSocket, stage: Stage) -> None:
+    first = await stage.take_join(alice, "room:1")
+    second = await stage.take_join(alice, "room:1")
+
+    with pytest.raises(TopicEnded, match="joined again"):
+        await first.push("ask")
+    push = asyncio.create_task(second.push("ask"))
+    await stage.reply(await stage.hear(), {"n": 1})
+
+    assert await push == {"n": 1}
+
+
 async def test_a_connection_can_be_cut_without_goodbye(alice: PhoenixSocket, stage: Stage) -> None:
     topic = await stage.take_join(alice, "room:1")
 
@@ -456,3 +413,26 @@ async def test_a_server_that_does_not_answer_heartbeats_is_given_up(
     async with PhoenixSocket(theatre.url, KEY) as socket:
         with pytest.raises(Disconnected, match="heartbeat timeout"):
             await socket.join("room:1", timeout_s=5)
+
+
+async def test_a_connection_that_is_lost_while_its_heartbeat_is_answered_is_lost_as_any_other(theatre: Theatre) -> None:
+    async with PhoenixSocket(theatre.url, KEY, heartbeat_s=SOON_S) as socket:
+        stage = await theatre.stage()
+        assert (await stage.hear())[3] == "heartbeat"
+        await stage.connection.close(1012, "service restart")
+        await socket.wait_closed()
+
+    assert (socket.is_open, socket.close_code, socket.close_reason) == (False, 1012, "service restart")
+
+
+async def test_bytes_go_and_come_in_binary_frames(alice: PhoenixSocket, stage: Stage) -> None:
+    topic = await stage.take_join(alice, "room:1")
+    push = asyncio.create_task(topic.push("echo", b"\xff\x00"))
+
+    sent = await stage.connection.recv()
+    await stage.connection.send(b"\x01\x01\x01\x06\x0212room:1ok\xff\x00")
+    await stage.connection.send(b"\x00\x01\x06\x051room:1shout\xfe")
+
+    assert sent == b"\x00\x01\x01\x06\x0412room:1echo\xff\x00"
+    assert await push == b"\xff\x00"
+    assert await topic.next_event() == ("shout", b"\xfe")

@@ -23,7 +23,7 @@ from agrenting.client import (
 )
 from channels.errors import Refusal
 from channels.payment_state import Mode
-from crypto import close_message, parse_public_key, verify_signature
+from crypto import canonical_digest, close_message, parse_public_key, verify_signature
 from tests import paying
 from tests.channels.payment_stage import Stage
 from tests.channels.roles import ALICE, BOB, CAROL, MARKET, OTHER_ID, Player, as_told, market_with
@@ -759,6 +759,67 @@ def test_what_the_server_refuses_is_refused_whatever_the_keeper_has_signed(pair:
 
     with pytest.raises(Refusal, match="sign those of now"):
         pair.stage.send(ALICE, "propose_transfer", **payload)
-    pair.tell()
     with pytest.raises(AlreadySigned):
-        pair.alice.propose(10)
+        pair.alice.propose(11)
+
+
+def test_the_same_payment_is_signed_anew_over_balances_that_a_deposit_has_raised_and_no_other_one(pair: Pair) -> None:
+    payload = pair.alice.propose(10, memo="a page")
+    pair.stage.send(BOB, "deposit", amount=1)
+    pair.tell()
+
+    with pytest.raises(AlreadySigned):
+        pair.alice.propose(11)
+    with pytest.raises(AlreadySigned):
+        pair.alice.propose(10, TASK_ID)
+    raised = pair.alice.propose(10, memo="a page")
+    pair.alice.take(pair.stage.send(ALICE, "propose_transfer", **raised))
+
+    assert (raised["nonce"], raised["amount"]) == (payload["nonce"], payload["amount"])
+    assert pair.alice.record.payment is not None
+    assert (pair.alice.record.payment.memo, pair.alice.record.payment.is_paid) == ("a page", None)
+
+
+def test_what_has_become_of_the_own_payment_stays_known_after_restarts(pair: Pair) -> None:
+    pair.pay(ALICE, 10)
+    pair.pay(BOB, 5)
+    assert pair.rejoined(ALICE).record.payment == pair.alice.record.payment
+    assert pair.alice.record.payment is not None
+    assert (pair.alice.record.payment.transfer.amount, pair.alice.record.payment.is_paid) == (10, True)
+
+    proposed(pair, 7)
+    pair.stage.send(BOB, "reject_transfer", reason="no")
+    again = pair.rejoined(ALICE)
+
+    assert again.record.payment is not None
+    assert (again.record.payment.transfer.amount, again.record.payment.is_paid) == (7, False)
+
+
+def test_a_payment_that_a_lost_record_does_not_know_is_found_where_it_waits(pair: Pair) -> None:
+    proposed(pair, 7)
+    pair.path(ALICE).unlink()
+
+    again = pair.rejoined(ALICE)
+
+    assert again.record.payment is not None
+    assert (again.record.payment.transfer.amount, again.record.payment.is_paid) == (7, None)
+
+
+def test_a_payment_that_was_never_sent_is_void_once_the_channel_has_ended(pair: Pair) -> None:
+    pair.alice.propose(10)
+    pair.bob.take(pair.stage.send(BOB, "close_request", **pair.bob.close_request()))
+    request = as_told(pair.stage.told[-1].payload)
+    pair.stage.send(ALICE, "close", **pair.alice.close(request))
+    pair.tell()
+
+    assert pair.alice.record.payment is not None
+    assert pair.alice.record.payment.is_paid is False
+
+
+def test_a_record_of_an_earlier_version_is_read(paid: Pair) -> None:
+    file = json.loads(paid.path(ALICE).read_bytes())
+    del file["record"]["payment"]
+    file["checksum"] = canonical_digest(file["record"])
+    paid.path(ALICE).write_text(json.dumps(file))
+
+    assert paid.rejoined(ALICE).record.payment is None

@@ -16,6 +16,8 @@ from agrenting.client import (
     StreamRewritten,
     TopicEnded,
 )
+from agrenting.client.errors import MalformedAnswer
+from agrenting.client.socket import Topic
 from tests.agrenting.client_task_server import TASK_ID, TaskServer
 
 LINES = tuple(b"line %d;" % number for number in range(12))
@@ -80,6 +82,43 @@ async def refuses(kind: type[Exception], waiting: Awaitable[Any]) -> Any:
     return raised.value
 
 
+@pytest.mark.parametrize(
+    ("event", "payload"),
+    [
+        ("task_completed", {}),
+        ("task_completed", {"task": None}),
+        ("task_updated", {"task": -5}),
+        ("task_failed", {"task": {"status": "failed"}}),
+        ("task_paid", {"paid": "nothing"}),
+        ("task_paid", []),
+        ("progress", None),
+        ("input_complete", "all of it"),
+        ("input_stream", "a"),
+    ],
+)
+async def test_what_a_task_cannot_be_is_an_error_and_never_waited_for(pair: Pair, event: str, payload: Any) -> None:
+    ending = asyncio.create_task(pair.bob.end())
+
+    pair.server.tell(event, payload)
+
+    await refuses(MalformedAnswer, ending)
+
+
+@pytest.mark.parametrize("lack", ["streams", "status", "stream_price"])
+async def test_a_join_that_is_answered_with_no_task_is_an_error(pair: Pair, lack: str) -> None:
+    snapshot = {name: value for name, value in pair.server.snapshot.items() if name != lack}
+    socket = pair.server.socket("client")
+
+    async def join(name: str, payload: Any) -> Topic:
+        topic = Topic(socket, name, str(payload))
+        topic.state = snapshot
+        return topic
+
+    socket.join = join  # type: ignore[method-assign, assignment]  # the server is a stand-in
+
+    await refuses(MalformedAnswer, pair.alice.join(socket))
+
+
 async def test_what_one_side_sends_the_other_one_gets_to_its_verified_end(pair: Pair) -> None:
     await send(pair.alice, LINES)
     closed = await pair.alice.close()
@@ -138,7 +177,7 @@ async def test_a_receiver_that_was_cut_off_goes_on_behind_what_it_has(pair: Pair
 
     await pair.bob.join(pair.server.socket("provider"))
 
-    assert pair.server.joins[-1] == ("provider", {"input_from": cut_after, "output_from": 0})
+    assert pair.server.joins[-1] == ("provider", {"input_from": cut_after, "output_from": 0, "binary": True})
     assert before + await rest_of(pair.bob) == [*LINES]
 
 
@@ -249,7 +288,7 @@ async def test_a_provider_that_has_forgotten_all_goes_on_from_its_notes(pair: Pa
     await bob.join(pair.server.socket("provider"))
     await bob.flush()
 
-    assert pair.server.joins[-1] == ("provider", {"input_from": 5, "output_from": 0})
+    assert pair.server.joins[-1] == ("provider", {"input_from": 5, "output_from": 0, "binary": True})
     assert bob.outgoing.position.seq == 7
     assert await rest_of(bob) == [*LINES[5:]]
     await send(bob, LINES[7:])

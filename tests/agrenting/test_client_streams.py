@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from agrenting.client import IncomingStream, LyingServer, OutgoingStream, Position, StreamRewritten
 from agrenting.client import streams as client_streams
-from tests.agrenting.client_task_server import shown, told_of
+from agrenting.client.errors import LostChunks
+from agrenting.client.streams import ChunkPayload
+from tests.agrenting.client_task_server import in_frame, shown, told_of
 
 WORDS = (b"hello ", b"world", b"!")
 
@@ -22,6 +24,11 @@ def sent(*chunks: bytes) -> OutgoingStream:
 
 def replayed(seq: int, chunk: bytes) -> dict[str, Any]:
     return {**shown(seq, chunk), "replay": True}
+
+
+def relayed(seq: int, chunk: bytes) -> ChunkPayload:
+    """As our own client makes it come: in a binary frame where it is no text."""
+    return in_frame(seq, chunk) if chunk.startswith(b"\xff") else shown(seq, chunk)
 
 
 def heard(*chunks: bytes, start: Position | None = None) -> tuple[IncomingStream, list[bytes]]:
@@ -43,11 +50,11 @@ def popped(stream: IncomingStream) -> list[bytes]:
 # Sending.
 
 
-def test_a_chunk_goes_as_text_where_it_is_text_and_else_as_base64() -> None:
+def test_a_chunk_goes_as_text_where_it_is_text_and_else_as_the_bytes_of_a_binary_frame() -> None:
     stream = OutgoingStream()
 
     assert stream.append("häh".encode()) == {"chunk": "häh", "seq": 0}
-    assert stream.append(b"\x00\xff") == {"chunk": "AP8=", "seq": 1, "encoding": "base64"}
+    assert stream.append(b"\x00\xff") == b"\x00\x00\x00\x00\x00\x00\x00\x01\x00\xff"
 
 
 def test_the_end_says_size_and_checksum_of_all_bytes() -> None:
@@ -68,9 +75,9 @@ def test_what_is_acknowledged_is_not_sent_again() -> None:
 
 
 def test_all_that_was_not_stored_is_sent_again_with_the_same_bytes() -> None:
-    stream = sent(*WORDS)
+    stream = sent(b"hello ", b"\xff")
 
-    assert [payload["chunk"].encode() for payload in stream.rejoin(told_of())] == [*WORDS]
+    assert stream.rejoin(told_of()) == [{"chunk": "hello ", "seq": 0}, in_frame(1, b"\xff")]
 
 
 @pytest.mark.parametrize(
@@ -146,11 +153,76 @@ def test_bytes_that_are_no_text_come_as_they_were_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    "payload", [{"seq": 0}, {"seq": 0, "chunk": "?", "encoding": "base64"}, {"seq": 0, "chunk": "x", "encoding": "x"}]
+    "payload",
+    [
+        {"seq": 0},
+        {"seq": 0, "chunk": "?", "encoding": "base64"},
+        {"seq": 0, "chunk": "x", "encoding": "x"},
+        b"",
+        in_frame(0, b""),
+    ],
 )
-def test_what_is_no_chunk_is_an_error(payload: dict[str, Any]) -> None:
+def test_what_is_no_chunk_is_an_error(payload: ChunkPayload) -> None:
     with pytest.raises(LyingServer):
         heard()[0].hear(payload)
+
+
+def test_chunks_in_binary_frames_are_taken_as_the_others() -> None:
+    stream, _ = heard()
+
+    stream.hear(in_frame(1, b"\xff"))
+    stream.hear(shown(0, b"text"))
+
+    assert popped(stream) == [b"text", b"\xff"]
+
+
+def test_a_replayed_binary_frame_is_known_to_be_stored_though_it_does_not_say_so() -> None:
+    stream = IncomingStream()
+    stream.rejoin(told_of(b"\xff"))
+
+    stream.hear(in_frame(0, b"\xfe"))
+
+    with pytest.raises(LyingServer, match="another digest"):
+        stream.pop()
+
+
+def test_a_stored_chunk_that_is_left_out_of_a_replay_is_an_error() -> None:
+    stream = IncomingStream()
+    stream.rejoin(told_of(*WORDS))
+    stream.hear(replayed(0, WORDS[0]))
+
+    with pytest.raises(LostChunks, match="chunk 1 is stored, and was left out"):
+        stream.hear(replayed(2, WORDS[2]))
+
+
+def test_a_live_chunk_before_the_end_of_a_replay_shows_what_was_left_out() -> None:
+    stream, _ = heard(WORDS[0])
+    stream.rejoin(told_of(*WORDS[:2]))
+
+    with pytest.raises(LostChunks, match="chunk 1"):
+        stream.hear(shown(2, WORDS[2]))
+
+
+def test_live_chunks_may_come_in_any_order() -> None:
+    stream, _ = heard()
+
+    for seq in (2, 1, 0):
+        stream.hear(shown(seq, WORDS[seq]))
+
+    assert popped(stream) == [*WORDS]
+
+
+def test_a_live_chunk_that_did_not_come_is_asked_for_once_the_end_is_told() -> None:
+    stream, _ = heard(WORDS[0])
+
+    stream.close(told_of(*WORDS, complete=True))
+
+    assert stream.needs_replay
+    stream.rejoin(told_of(*WORDS, complete=True))
+    stream.hear(replayed(1, WORDS[1]))
+    stream.hear(replayed(2, WORDS[2]))
+    assert popped(stream) == [*WORDS[1:]]
+    assert stream.is_complete
 
 
 def test_a_stream_is_complete_once_all_of_it_is_here_and_fits() -> None:
@@ -358,14 +430,15 @@ class Relay:
             self.join()
         elif act == "repeat" and self.stored:
             seq = self.draw.draw(st.integers(0, len(self.stored) - 1))
-            self.stream.hear(shown(seq, self.stored[seq]))
+            self.stream.hear(relayed(seq, self.stored[seq]))
         self.read()
 
     def send(self, chunk: bytes | None = None) -> None:
         self.made += 1
-        made = chunk or b"chunk %d;" % self.made
+        form = self.draw.draw(st.sampled_from((b"chunk %d;", b"\xff%d")))
+        made = chunk or form % self.made
         self.underway.append(made)
-        self.stream.hear(shown(len(self.stored) + len(self.underway) - 1, made))
+        self.stream.hear(relayed(len(self.stored) + len(self.underway) - 1, made))
 
     def join(self) -> None:
         while True:
@@ -373,7 +446,8 @@ class Relay:
             if not self.stream.needs_replay:
                 break
         for seq in range(self.stream.position.seq, len(self.stored)):
-            self.stream.hear(replayed(seq, self.stored[seq]))
+            chunk = relayed(seq, self.stored[seq])
+            self.stream.hear(chunk if isinstance(chunk, bytes) else {**chunk, "replay": True})
 
     def forget(self, rewritten: StreamRewritten) -> None:
         del self.application[rewritten.seq :]
@@ -389,7 +463,7 @@ class Relay:
                 if self.stream.needs_replay:
                     self.join()
                     for seq, again in enumerate(self.underway, len(self.stored)):
-                        self.stream.hear(shown(seq, again))
+                        self.stream.hear(relayed(seq, again))
                 continue
             if chunk is None:
                 break

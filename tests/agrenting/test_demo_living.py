@@ -11,14 +11,14 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from agrenting.client import ClientError, Disconnected, RefusedByServer, Topic
-from agrenting.demo.agent import Agent, Told
+from agrenting.client import Disconnected, RefusedByServer
+from agrenting.demo.agent import Told
 from agrenting.demo.children import Line
 from agrenting.demo.desk import DemoFailed, Desk, Owner, Rest
 from agrenting.demo.ensemble import Ensemble, Stopped
 from agrenting.demo.living import ADMITTED_AT_ONCE, REPORT_S, ROLES, LivingMarket
 from agrenting.demo.show import Show
-from agrenting.demo.trading import CAPABILITIES, REMEMBERED, attempt, see_to_mail, share
+from agrenting.demo.trading import CAPABILITIES, attempt, share
 
 
 @pytest.mark.parametrize(("price", "percent", "part"), [(1_000, 95, 950), (999, 50, 499), (1, 50, 1), (7, 110, 7)])
@@ -43,92 +43,6 @@ async def test_what_fails_in_one_errand_is_told_and_the_trade_goes_on(capsys: py
 async def test_a_trader_whose_server_is_gone_ends() -> None:
     with pytest.raises(Disconnected):
         await attempt("a bargain", fail(Disconnected("it is gone")))
-
-
-class Mailbox:
-    """A mailbox whose messages come until the agent is asked to leave."""
-
-    def __init__(self, *messages: dict[str, Any]) -> None:
-        self.left = [*messages]
-        self.acknowledged: list[str] = []
-
-    async def expect(self, _event: str, _timeout_s: float | None) -> dict[str, Any]:
-        return self.left.pop(0)
-
-    async def push(self, event: str, payload: dict[str, Any]) -> None:
-        assert event == "acknowledge"
-        self.acknowledged.append(payload["message_id"])
-
-    async def unless_stopped(self, waiting: Any) -> Any:
-        if self.left:
-            return await waiting
-        waiting.close()
-        return None
-
-
-def message(id_: str, type_: str = "task_handoff") -> dict[str, Any]:
-    return {"id": id_, "type": type_, "payload": {"task_id": id_}}
-
-
-async def see_to(mailbox: Mailbox, doing: Any, grace_s: float = 5.0) -> None:
-    await see_to_mail(cast("Agent", mailbox), cast("Topic", mailbox), by_type={"task_handoff": doing}, grace_s=grace_s)
-
-
-async def test_a_message_that_comes_again_is_seen_to_once_and_acknowledged_again() -> None:
-    mailbox = Mailbox(message("m-1"), message("m-2", "status_update"), message("m-1"))
-    done: list[str] = []
-
-    async def do(payload: dict[str, Any]) -> None:
-        await asyncio.sleep(0)
-        done.append(payload["task_id"])
-
-    await see_to(mailbox, do)
-
-    assert done == ["m-1"]
-    assert mailbox.acknowledged == ["m-1", "m-2", "m-1"]
-
-
-async def test_a_trader_remembers_no_message_for_ever() -> None:
-    many = [message(f"m-{number}", "status_update") for number in range(REMEMBERED)]
-    mailbox = Mailbox(message("m"), *many, message("m"))
-    done: list[str] = []
-
-    async def do(payload: dict[str, Any]) -> None:
-        done.append(payload["task_id"])
-
-    await see_to(mailbox, do)
-
-    assert done == ["m", "m"]
-
-
-async def test_what_one_does_is_given_up_once_the_time_to_leave_is_over() -> None:
-    is_begun, is_cancelled = asyncio.Event(), asyncio.Event()
-
-    async def do_for_ever(_payload: dict[str, Any]) -> None:
-        is_begun.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            is_cancelled.set()
-
-    await see_to(Mailbox(message("m-1")), do_for_ever, grace_s=0.01)
-
-    assert is_begun.is_set()
-    assert is_cancelled.is_set()
-
-
-async def test_one_that_fails_takes_no_other_along(capsys: pytest.CaptureFixture[str]) -> None:
-    done: list[str] = []
-
-    async def do(payload: dict[str, Any]) -> None:
-        if payload["task_id"] == "m-1":
-            raise ClientError("it is broken")
-        done.append(payload["task_id"])
-
-    await see_to(Mailbox(message("m-1"), message("m-2")), do)
-
-    assert done == ["m-2"]
-    assert "it is broken" in capsys.readouterr().out
 
 
 # The parent.

@@ -225,17 +225,12 @@ class BobsProgram:
 
     Args:
         folder: Where files go.
-        keeps_proofs: Whether they stay there.
-        offers: Whether Alice pays nothing, and leaves the closing that she offers to Bob.
     """
 
-    def __init__(self, folder: Path, *, keeps_proofs: bool = True, offers: bool = False) -> None:
+    def __init__(self, folder: Path) -> None:
         self.id = BOB.id
         self.signer = Signer(BOB.secret_key, MARKET.signing_domain)
-        self.configuration = SimpleNamespace(
-            look_up_price=10, receipts=str(folder), role="provider", keeps_proofs=keeps_proofs
-        )
-        self.offers = offers
+        self.configuration = SimpleNamespace(look_up_price=10, receipts=str(folder), role="provider")
         self.stage = Stage(counter_deposit=None)
         self.pushed: list[str] = []
         self.socket = self.rest = self
@@ -252,11 +247,7 @@ class BobsProgram:
     async def next_event(self, _timeout_s: float) -> tuple[str, dict[str, Any]]:
         """What Alice does next, as Bob is told of it."""
         channel = self.stage.snapshot
-        if self.offers:
-            closing = paying.close(channel, ALICE.secret_key, BOB.secret_key)
-            payload = {name: closing[name] for name in ("final_balance_a", "final_balance_b")}
-            self.stage.send(ALICE, "close_request", **payload, signature=closing["signature_a"])
-        elif channel["last_nonce"] == 0:
+        if channel["last_nonce"] == 0:
             payload = paying.proposal(channel, ALICE.secret_key, from_agent_id=ALICE.id, amount=10)
             self.stage.send(ALICE, "propose_transfer", **payload)
         else:
@@ -296,19 +287,6 @@ async def test_what_is_paid_for_nothing_is_rejected(tmp_path: Path) -> None:
     assert [step.details["text"] for step in bob.stage.steps if step.nonce] == ["this is not what is owed"]
     history = tmp_path / f"provider-{channel.id}.jsonl"
     assert history.read_text("utf-8") == f"/payment-channels/{channel.id}/history application/jsonl"
-
-
-async def test_who_keeps_no_proofs_agrees_to_a_close_that_is_offered_and_leaves_no_file(tmp_path: Path) -> None:
-    bob = BobsProgram(tmp_path, keeps_proofs=False, offers=True)
-    channel = bob.stage.channel
-
-    await Payee(cast("Agent", bob), patience_s=None).be_paid(
-        {"channel_id": channel.id, "topic": channel.topic, "agent_a_handle": "alice/bot"}
-    )
-
-    assert bob.pushed == ["close"]
-    assert bob.stage.channel.status == "closed"
-    assert files_in(tmp_path) == []
 
 
 def test_what_two_have_kept_is_verified_once_both_have(tmp_path: Path) -> None:

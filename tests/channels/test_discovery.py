@@ -39,8 +39,9 @@ def _with(agent: Agent = OFFERED, **fields: object) -> Agent:
     return msgspec.structs.replace(agent, **fields)
 
 
-def _announce(*names: str, agent: Agent = OFFERED) -> Decision:
-    return HANDLERS["announce"].decide(agent, Announce(capabilities=names), context(ALICE, topic=TOPIC))
+def _announce(*names: str, agent: Agent = OFFERED, prices: dict[str, int] | None = None) -> Decision:
+    request = Announce(capabilities=names, prices=prices)
+    return HANDLERS["announce"].decide(agent, request, context(ALICE, topic=TOPIC))
 
 
 def _update(metadata: dict[str, Any], *, agent: Agent = OFFERED) -> Decision:
@@ -153,6 +154,58 @@ class TestAnnouncing:
         refusal = refused(_announce, *names)
 
         assert (refusal.kind, refusal.reason, refusal.context) == ("invalid", "invalid_capability", {"field": place})
+
+
+class TestAnnouncingPrices:
+    def test_who_is_given_a_price_has_it_and_the_others_keep_theirs(self) -> None:
+        decision = _announce("sing", "translate", "dance", prices={"sing": 70, "translate": 0})
+
+        offered = (Capability("sing", 70), Capability("translate", 0), Capability("dance"))
+        assert decision.state == _with(capabilities=offered, updated_at=NOW)
+        assert decision.reply["capabilities"] == ["sing", "translate", "dance"]
+
+    def test_a_price_alone_is_stored_and_told_to_who_searches_alone(self) -> None:
+        decision = _announce("sum", "translate", prices={"sum": 6})
+
+        offered = (Capability("translate", 1000), Capability("sum", 6))
+        told = {"agent_id": ALICE.id, "capabilities": ["translate", "sum"], "updated_at": NOW}
+        assert decision == Decision(state=_with(capabilities=offered, updated_at=NOW), reply=told)
+
+    @pytest.mark.parametrize("prices", [{}, {"sum": 5}, {"sum": 5, "translate": 1000}])
+    def test_the_same_prices_again_change_nothing(self, prices: dict[str, int]) -> None:
+        assert _announce("sum", "translate", prices=prices).state is None
+
+    def test_a_price_goes_up_to_the_largest_one(self) -> None:
+        decision = _announce("sum", prices={"sum": 10**15})
+
+        assert isinstance(decision.state, Agent)
+        assert decision.state.capabilities == (Capability("sum", 10**15),)
+
+    @pytest.mark.parametrize("price", [-1, 10**15 + 1])
+    def test_a_price_out_of_range_is_refused_and_sets_no_other(self, price: int) -> None:
+        refusal = refused(_announce, "sum", "translate", prices={"translate": 7, "sum": price})
+
+        assert (refusal.kind, refusal.reason) == ("invalid", "amount_out_of_range")
+        assert refusal.context == {"price_max": 10**15}
+
+    def test_a_price_of_what_is_not_announced_is_refused(self) -> None:
+        refusal = refused(_announce, "sum", prices={"translate": 7})
+
+        assert (refusal.kind, refusal.reason) == ("invalid", "invalid_capability")
+        assert refusal.context == {"field": "prices"}
+
+    @pytest.mark.parametrize("price", [True, "8.50", 8.5, None])
+    def test_a_price_is_minor_units(self, price: object) -> None:
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert({"capabilities": ["sum"], "prices": {"sum": price}}, Announce)
+
+    def test_who_may_not_negotiate_sets_no_price_and_may_announce(self) -> None:
+        sender = msgspec.structs.replace(ALICE.identity, scopes=frozenset({"discover"}))
+        asked = msgspec.structs.replace(context(ALICE, topic=TOPIC), sender=sender)
+        priced = Announce(capabilities=("sum",), prices={"sum": 7})
+
+        assert refused(HANDLERS["announce"].decide, OFFERED, priced, asked).reason == "missing_scope"
+        assert HANDLERS["announce"].decide(OFFERED, Announce(capabilities=("sum",)), asked).state is not None
 
 
 class TestMetadata:

@@ -16,6 +16,7 @@ import msgspec
 import pytest
 
 from agrenting.cli import build_parser
+from agrenting.client.hatch_build import stage
 from agrenting.config import ENVIRONMENT_ONLY, ENVIRONMENT_PREFIX, Settings, load_settings
 from channels.limits import Limits
 from tests.system.harness import ROOT, MarketProcess, free_environment
@@ -25,6 +26,8 @@ DEPLOY = (ROOT / "docs/deploy.md").read_text("utf-8")
 LINES_MAX = 30
 EXAMPLE_TIMEOUT_S = 30.0
 EVERY_COMMAND = {"-h", "--data-dir", "--json"}
+OF_AGENTS = {"agrenting hire", "agrenting provide"}
+"""They work on any market, and so on no data folder."""
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -74,7 +77,9 @@ def test_the_table_of_commands_is_that_of_the_command_line() -> None:
         options = {action.option_strings[0] for action in actions(parser) if action.option_strings} - EVERY_COMMAND
         required = {action.option_strings[0] for action in actions(parser) if action.required and action.option_strings}
         positionals = [
-            str(action.metavar or action.dest).upper() for action in actions(parser) if not action.option_strings
+            str(action.metavar or action.dest).upper()
+            for action in actions(parser)
+            if not action.option_strings and action.nargs != "?"
         ]
         plain = re.sub(r"\[.*?\]", "", usage)
         assert {*re.findall(r"--[a-z-]+", usage)} == options, name
@@ -85,12 +90,14 @@ def test_the_table_of_commands_is_that_of_the_command_line() -> None:
 def test_every_command_takes_what_is_said_of_all() -> None:
     for name, parser in leaves(build_parser()):
         options = {action.option_strings[0] for action in actions(parser) if action.option_strings}
-        assert options >= EVERY_COMMAND, name
+        assert options >= (EVERY_COMMAND - {"--data-dir"} if name in OF_AGENTS else EVERY_COMMAND), name
 
 
 @pytest.mark.parametrize("arguments", [*commands(README), *commands(DEPLOY)], ids=" ".join)
 def test_a_command_that_is_shown_can_be_run_so(arguments: list[str]) -> None:
-    assert callable(build_parser().parse_args(arguments).run)
+    chosen = vars(build_parser().parse_args(arguments))
+
+    assert callable(chosen.get("run_as_agent") or chosen["run"])
 
 
 def test_commands_are_found_in_both() -> None:
@@ -185,7 +192,8 @@ def test_an_example_has_under_thirty_lines(language: str) -> None:
 def test_the_examples_do_a_deal_in_the_market_that_the_readme_sets_up(
     market: MarketProcess, node: str, tmp_path: Path
 ) -> None:
-    made = [market.here(*arguments) for arguments in commands(README) if arguments != ["serve"]]
+    of_the_market = [one for one in commands(README) if one != ["serve"] and f"agrenting {one[0]}" not in OF_AGENTS]
+    made = [market.here(*arguments) for arguments in of_the_market]
     keys: dict[str, Any] = {fields["handle"]: fields["api_key"] for fields in made if "api_key" in fields}
     (tmp_path / "node_modules").symlink_to(ROOT / "tests/system/js/node_modules")
     (tmp_path / "mirror.mjs").write_text(example("js"), "utf-8")
@@ -194,9 +202,11 @@ def test_the_examples_do_a_deal_in_the_market_that_the_readme_sets_up(
     with running([node, "mirror.mjs"], tmp_path, MARKET_URL=market.url, AGENT_KEY=keys["alice/mirror"]) as mirror:
         assert line_of(mirror) == "waits for work"
         reader_command = [sys.executable, "-W", "error", "reader.py"]
-        with running(reader_command, tmp_path, MARKET_URL=market.url, AGENT_KEY=keys["alice/reader"]) as reader:
-            assert line_of(reader) == "hires alice/mirror for 1000000 minor units"
-            assert line_of(reader) == "completed {'text': 'dlrow olleh'}"
+        stage(ROOT / "agrenting/client", tmp_path / "agrenting_client")
+        of_reader = {"MARKET_URL": market.url, "AGENT_KEY": keys["alice/reader"], "AGRENTING_STATE_DIR": str(tmp_path)}
+        with running(reader_command, tmp_path, **of_reader) as reader:
+            assert line_of(reader) == "hires alice/mirror for USD 1.00"
+            assert line_of(reader) == "{'text': 'dlrow olleh'}"
             assert reader.wait(EXAMPLE_TIMEOUT_S) == 0
         assert line_of(mirror) == "is paid 950000 minor units"
 

@@ -12,6 +12,7 @@ from agrenting.pages import DIST
 from tests.system.harness import ROOT, MarketProcess, free_environment
 
 PAGE = "agrenting/dashboard/"
+CLIENT = "agrenting/client/"
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,14 @@ def test_the_wheel_holds_what_the_server_needs_beside_its_code(wheel: zipfile.Zi
     assert {"agrenting/py.typed", "channels/PROTOCOL.md", "crypto/SIGNING.md", "migrations/script.py.mako"} <= {
         *wheel.namelist()
     }
+
+
+def test_the_wheel_holds_the_client_and_nothing_of_what_builds_the_clients_own_wheel(wheel: zipfile.ZipFile) -> None:
+    held = {name.removeprefix(CLIENT) for name in wheel.namelist() if name.startswith(CLIENT)}
+
+    assert {"agent.py", "py.typed", "shell/hire.py"} <= held
+    assert {name for name in held if not name.endswith(".py")} == {"py.typed"}
+    assert "hatch_build.py" not in held
 
 
 def test_what_is_installed_from_the_wheel_finds_its_page(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
