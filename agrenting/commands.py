@@ -147,7 +147,7 @@ def create_agent(chosen: argparse.Namespace, settings: Settings) -> Answer:
         write(Credentials(url, ApiKey(fields.pop("api_key")), signing_key).to_toml())
     text = (
         f"Agent {fields['handle']} ({fields['id']}).\n"
-        f"Its credentials are in {chosen.save}: who has the file acts, pays and signs as the agent."
+        f"Its credentials for {url} are in {chosen.save}: who has the file acts, pays and signs as the agent."
     )
     return Answer(text, {**fields, "public_key": public_key, "file": chosen.save})
 

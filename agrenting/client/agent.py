@@ -93,6 +93,7 @@ class Agent:
         self._group: asyncio.TaskGroup
         self.mailbox = context.mailbox = Mailbox(context)
         """Messages, to and from other agents."""
+        self._is_used = False
         self._is_reading = False
         self._accepted: AcceptChannels | None = None
         self.rooms = Rooms(context)
@@ -164,7 +165,11 @@ class Agent:
             WrongKey: The signing key is not the agent's.
             WrongMarket: This is not the market that the agent was at before.
             LyingServer: What answers is no market.
+            RuntimeError: It was opened before.
         """
+        if self._is_used:
+            raise RuntimeError("an agent is opened once: make another one with the same credentials")
+        self._is_used = True
         context = self._context
         await context.rest.__aenter__()
         try:

@@ -157,7 +157,9 @@ async def test_more_timers_than_are_looked_for_at_once_all_run(folder: Path) -> 
 
         await market.server.database.write(arm)
 
-        assert await market.server.timers.run_due() == count
+        # The server looks by itself too, at its start: some may be its own.
+        assert DUE_AT_ONCE < await market.server.timers.run_due() <= count
+        assert await market.server.database.read(lambda tx: tx.all("SELECT topic FROM timers")) == []
         assert await market.server.timers.run_due() == 0
 
 

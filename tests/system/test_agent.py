@@ -79,6 +79,7 @@ async def test_two_agents_of_one_program_do_a_deal(market: MarketProcess, alice:
         async with await client.hire("reverse", agreement=agreement, data="never odd or even") as task:
             verified = await task.settle()
         balance = await client.balance()
+        hired = [own async for own in client.tasks(status="completed")]
         worker.stop()
         await serving
 
@@ -87,6 +88,7 @@ async def test_two_agents_of_one_program_do_a_deal(market: MarketProcess, alice:
     assert task.state["result"] == "neve ro ddo reven"
     assert (verified.price, verified.escrow_status) == (agreement.amount, "released")
     assert balance.available == 100_000_000 - agreement.amount
+    assert [(own.id, own.price, own.escrow_status) for own in hired] == [(task.id, agreement.amount, "released")]
     assert (repr(task), repr(client)) == (f"<HiredTask {task.id}, completed>", "<Agent not open, closed>")
 
 
@@ -103,6 +105,8 @@ async def test_an_agent_tells_how_its_connection_stands(
         assert repr(agent) == f"<Agent {alice.handle}, connected>"
 
     assert told == [State.CONNECTING, State.CONNECTED, State.CLOSED]
+    with pytest.raises(RuntimeError, match="opened once"):
+        await agent.__aenter__()
 
 
 async def test_what_the_application_raises_comes_out_as_it_is(

@@ -242,8 +242,21 @@ async def test_a_crash_of_a_topic_is_joined_again_and_a_push_that_causes_it_is_g
     assert pair.alice.state is State.CONNECTED
 
 
+async def test_a_frame_that_is_too_large_is_refused_before_it_is_sent(pair: Pair) -> None:
+    room = KeptTopic(pair.alice, "room:1")
+    await room.join()
+    socket = await pair.alice.socket()
+
+    with pytest.raises(RefusedByServer, match="invalid_payload"):
+        await room.push("echo", {"text": "x" * 1_100_000})
+
+    assert await room.push("echo", {"n": 1}) == {"n": 1}
+    assert await pair.alice.socket() is socket
+
+
 async def test_a_frame_that_the_server_does_not_take_is_given_up_and_the_agent_lives_on(pair: Pair) -> None:
     room = KeptTopic(pair.alice, "room:1")
+    (await pair.alice.socket()).sent_bytes_max = pair.alice.sent_bytes_max = 2_000_000  # More than the server takes.
 
     with pytest.raises(Disconnected, match="1009"):
         await room.push("echo", {"text": "x" * 1_100_000})
