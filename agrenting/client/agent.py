@@ -58,7 +58,7 @@ class Agent:
         signing_key: What offers and payments are signed with; None: the agent can discover, message and work at list
             prices.
         folder: Where the agent keeps what it has signed, a folder of its own for each agent; None: see `StateFolder`.
-            Losing it costs convenience, never money; only one program at a time can use payment channels with it.
+            Losing it costs convenience, never money; only one program at a time serves, or pays, with it.
         contacts: What is done when somebody asks for contact; unless given, that is left to the agent's owner.
         concurrency: How many tasks are done at once, where it provides; the others stay pending.
         drain_s: How long the tasks at hand have, in seconds, once it is asked to stop.

@@ -43,7 +43,7 @@ ClientError
 │   └── AlreadySigned     another message was signed with that nonce
 │       └── UnfinishedPayment a payment was signed, and it is not known yet whether it was made
 ├── BrokenRecord      the file of what was signed is not what was written
-└── FolderInUse       another program pays out of the agent's folder: nothing was signed
+└── FolderInUse       another program serves or pays with the agent's folder
 """
 
 import shlex

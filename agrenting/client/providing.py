@@ -148,7 +148,6 @@ class Providing:
             RefusedByServer: What is registered was not taken: `invalid_capability`, `amount_out_of_range`,
                 `missing_scope`; or the agent was refused for good.
             LyingServer: What the server tells does not hold.
-            BeyondLimit: A strategy has made a move beyond its own limit; nothing of it was signed.
             Disconnected: The connection is closed.
         """
         if self._service is not None:

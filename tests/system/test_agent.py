@@ -14,16 +14,19 @@ from agrenting.client import (
     Boulware,
     ClientError,
     Conceder,
+    Connection,
     Disconnected,
     FolderInUse,
     Job,
     NoSigningKey,
     RefusedByServer,
+    RestClient,
     SigningKey,
     State,
     WrongKey,
     WrongMarket,
 )
+from agrenting.client.context import AgentContext
 from tests.system.harness import AgentAccount, MarketProcess
 
 
@@ -79,6 +82,9 @@ async def test_two_agents_of_one_program_do_a_deal(market: MarketProcess, alice:
         async with await client.hire("reverse", agreement=agreement, data="never odd or even") as task:
             verified = await task.settle()
         balance = await client.balance()
+        async with await client.hire("reverse", max_price="3.00", data="x", hold_s=0) as paid_at_once:
+            assert await paid_at_once.result() == "x"
+            assert paid_at_once._kept.is_left  # noqa: SLF001 - a topic that is held for nothing is seen nowhere else
         hired = [own async for own in client.tasks(status="completed")]
         worker.stop()
         await serving
@@ -88,7 +94,10 @@ async def test_two_agents_of_one_program_do_a_deal(market: MarketProcess, alice:
     assert task.state["result"] == "neve ro ddo reven"
     assert (verified.price, verified.escrow_status) == (agreement.amount, "released")
     assert balance.available == 100_000_000 - agreement.amount
-    assert [(own.id, own.price, own.escrow_status) for own in hired] == [(task.id, agreement.amount, "released")]
+    assert [(own.id, own.price, own.escrow_status) for own in hired] == [
+        (paid_at_once.id, 3_000_000, "released"),
+        (task.id, agreement.amount, "released"),
+    ]
     assert (repr(task), repr(client)) == (f"<HiredTask {task.id}, completed>", "<Agent not open, closed>")
 
 
@@ -203,3 +212,16 @@ async def test_a_second_program_that_would_serve_the_same_agent_is_told_so(
             await second.serve()
         first.stop()
         await serving
+
+
+async def test_what_an_agent_that_is_not_open_is_to_do_beside_is_refused_and_never_begins() -> None:
+    context = AgentContext(Connection("http://127.0.0.1:9", "agk_x"), RestClient("http://127.0.0.1:9", "agk_x"))
+    begun: list[str] = []
+
+    async def work() -> None:
+        begun.append("work")
+
+    with pytest.raises(ClientError, match="the work is not done"):
+        context.spawn(work(), "the work")
+
+    assert begun == []

@@ -242,6 +242,23 @@ async def test_a_crash_of_a_topic_is_joined_again_and_a_push_that_causes_it_is_g
     assert pair.alice.state is State.CONNECTED
 
 
+async def test_what_waits_on_a_join_that_is_dropped_hears_why_and_the_next_join_does_not_change_it(pair: Pair) -> None:
+    socket = await pair.alice.socket()
+    topic = await socket.join("room:1")
+    waiting = asyncio.create_task(topic.push("echo", {"n": 1}))
+    await asyncio.sleep(0)  # It is sent, and no reply can have come yet.
+
+    socket.drop(topic, TopicEnded("it is joined anew", "relay_void"))
+    again = await socket.join("room:1")
+
+    with pytest.raises(TopicEnded, match="it is joined anew") as ended:
+        await waiting
+    assert ended.value.reason == "relay_void"
+    assert isinstance(topic.ended, TopicEnded)
+    assert topic.ended.reason == "relay_void"
+    assert await again.push("echo", {"n": 2}) == {"n": 2}
+
+
 async def test_a_frame_that_is_too_large_is_refused_before_it_is_sent(pair: Pair) -> None:
     room = KeptTopic(pair.alice, "room:1")
     await room.join()
