@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .amounts import Amount
 from .asking import converted, every, post
@@ -104,7 +104,10 @@ class Contacts:
             topic = KeptTopic(context.connection, f"agent_contacts:{context.me.id}")
             await topic.join()
             await self._strategy.begin(self)
-            self._reader = context.spawn(self._read(topic), "contacts")
+            # What is told is what changes from here on: so it is read now, and not only once the reader runs.
+            known = await self._lists()
+            self._handles = {contact.id: contact.handle for contact in known.contacts}
+            self._reader = context.spawn(self._read(topic, known), "contacts")
 
     async def close(self) -> None:
         """Listen no more. What a strategy is doing is cancelled."""
@@ -314,7 +317,8 @@ class Contacts:
             update = await anext(news)
             if update.id == made.id:
                 status = update.status or await status_of(self.context, made.id)
-        self._asked.discard(made.id)
+        if self._group is not None:  # Somebody reads, and may not have heard of it: it was seen here.
+            self._request_ended(RequestUpdated(made.id, status))
         return status
 
     async def _respond(self, action: str, request: ContactRequest | OwnRequest | str, **more: Any) -> None:
@@ -325,12 +329,12 @@ class Contacts:
 
     # Listening.
 
-    async def _read(self, topic: KeptTopic) -> None:
+    async def _read(self, topic: KeptTopic, known: "_Lists") -> None:
         """Tell what comes, and have requests answered, until the connection is closed or this is cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
                 self._group = group
-                await self._catch_up(is_first=True)
+                await self._catch_up(known)
                 while True:
                     await self._take(*await topic.next_event())
         except* Disconnected:
@@ -345,7 +349,7 @@ class Contacts:
 
     async def _take(self, event: str, payload: Any) -> None:
         if event == JOINED:
-            await self._catch_up(is_first=False)
+            await self._catch_up(await self._lists())
         elif event == "contact_request_received":
             self._request_received(converted(payload, ContactRequest))
         elif event == "contact_request_updated":
@@ -356,18 +360,22 @@ class Contacts:
         elif event == "contact_removed":
             self._contact_removed(converted(payload, Removal).id)
 
-    async def _catch_up(self, *, is_first: bool) -> None:
-        """Read how everything stands, and tell what is new."""
-        received = {one.id: one for one in await self.requests()}
-        contacts = {one.id: one async for one in self.list()}
-        if is_first:
-            self._handles = {contact.id: contact.handle for contact in contacts.values()}
-        handles = {contact.handle for contact in contacts.values()}
+    async def _lists(self) -> "_Lists":
+        """How everything stands."""
+        received = await self.requests()
+        contacts = [contact async for contact in self.list()]
+        return _Lists(received, contacts, await self.own_requests())
+
+    async def _catch_up(self, known: "_Lists") -> None:
+        """Tell what is new about how everything stands."""
+        received = {one.id: one for one in known.received}
+        contacts = {one.id: one for one in known.contacts}
+        handles = {contact.handle for contact in known.contacts}
         for gone in [one for one in self._received.values() if one.id not in received]:
             self._request_ended(RequestUpdated(gone.id, "approved" if gone.from_handle in handles else None))
         for contact_id in [one for one in self._handles if one not in contacts]:
             self._contact_removed(contact_id)
-        own = {one.id for one in await self.own_requests()}
+        own = {one.id for one in known.own}
         for request_id in self._asked - own:
             status = await status_of(self.context, request_id)
             if status != "pending":  # It was made since the list was read.
@@ -431,6 +439,14 @@ class Contacts:
             if refusal.reason not in {"not_found", "request_resolved", "already_contacts"}:
                 raise
             _LOG.info("request %s was over before it was answered: %s", request.id, refusal.reason)
+
+
+class _Lists(NamedTuple):
+    """Pending requests to the agent, its contacts, and its own pending requests."""
+
+    received: tuple[ContactRequest, ...]
+    contacts: list[Contact]
+    own: tuple[OwnRequest, ...]
 
 
 async def _guarded(work: Callable[[], Awaitable[None]], name: str) -> None:

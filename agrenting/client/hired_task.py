@@ -12,9 +12,10 @@ input is sent while the output is read, and what goes wrong with it is raised to
 import asyncio
 import contextlib
 import inspect
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from .asking import converted, post
 from .errors import CheckFailed, ClientError, StreamBroken, TaskNotDone, telling
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 Check = Callable[[Any, bytes], bool | str | Awaitable[bool | str | None] | None]
 """Looks at result and output: False, or a sentence, says no; True, None and the empty sentence say yes."""
+
+PROGRESS_KEPT: Final = 1_000
+"""What of a provider's progress is kept for whoever reads it later."""
 
 SOURCE_BROKE = "the input could not be read to its end"
 
@@ -66,7 +70,9 @@ class HiredTask:
         """As events and joins have told it last: each of them has to follow from the one before."""
         self._state = opened
         """The newest that is known of it."""
-        self._progress: Progress | None = None
+        self._progress: deque[Progress] = deque(maxlen=PROGRESS_KEPT)
+        self._progress_told = 0
+        """How often another one was told: the ordinal of the newest."""
         self._news = asyncio.Event()
         """Set, and replaced, whenever progress or state are told anew."""
         self._payer = UnitPayer(context, self._kept, payer)
@@ -103,7 +109,7 @@ class HiredTask:
     def status(self) -> str:
         """`pending`, `in_progress`, `completed`, `failed`, `cancelled` or `disputed`."""
         status = str(self._state["status"])
-        has_begun = self._progress is not None or self._kept.streamed.incoming.position.seq > 0
+        has_begun = bool(self._progress) or self._kept.streamed.incoming.position.seq > 0
         return "in_progress" if status == "pending" and has_begun else status
 
     @property
@@ -114,7 +120,7 @@ class HiredTask:
     @property
     def progress(self) -> Progress | None:
         """What the provider said last of how far it is."""
-        return self._progress
+        return self._progress[-1] if self._progress else None
 
     @property
     def paid(self) -> int:
@@ -216,23 +222,27 @@ class HiredTask:
         return self._state["result"]
 
     async def progress_events(self) -> AsyncGenerator[tuple[int, str | None], None]:
-        """How far the provider says that it is, whenever that changes, up to the task's end. Only the newest is told.
+        """How far the provider says that it is: all that this program was told, from the first, up to the task's end.
+
+        Of more than 1,000 that nobody has read the oldest are left out, and of what is said during a loss all but the
+        last.
 
         Raises:
             TaskNotDone and more: As for `read`.
         """
-        told: Progress | None = None
+        told = 0
         ending = asyncio.ensure_future(self.result())
         try:
             while True:
                 news = asyncio.ensure_future(self._news.wait())
-                if self._progress is None or self._progress == told:
+                if told == self._progress_told:
                     await asyncio.wait((news, ending), return_when=asyncio.FIRST_COMPLETED)
                 news.cancel()
-                if self._progress is not None and self._progress != told:
-                    told = self._progress
-                    yield told.percent, told.message
-                elif ending.done():
+                new = list(self._progress)[told - self._progress_told :] if told < self._progress_told else []
+                told = self._progress_told
+                for progress in new:
+                    yield progress.percent, progress.message
+                if not new and ending.done():
                     await ending
                     return
         finally:
@@ -398,7 +408,7 @@ class HiredTask:
         with telling("the task"):
             told = payload if event == JOINED else payload.get("task")
         if event == "progress":
-            self._progress = converted(payload, Progress)
+            self._take_progress(converted(payload, Progress))
             self._tell()
         if told is not None:
             require_later(self._told, told)
@@ -421,7 +431,13 @@ class HiredTask:
     def _read_progress(self) -> None:
         told = self._state["progress"]
         if told is not None:
-            self._progress = converted(told, Progress)
+            self._take_progress(converted(told, Progress))
+
+    def _take_progress(self, told: Progress) -> None:
+        """Note how far the provider is, unless that was told before."""
+        if told != self.progress:
+            self._progress.append(told)
+            self._progress_told += 1
 
     def _tell(self) -> None:
         news, self._news = self._news, asyncio.Event()

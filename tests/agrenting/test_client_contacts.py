@@ -408,6 +408,18 @@ async def test_a_strategy_is_told_how_requests_end(book: Book) -> None:
 # Events.
 
 
+async def test_what_happens_right_behind_the_start_is_told(book: Book) -> None:
+    contacts = Contacts(book.stage.context)
+    events = contacts.events()
+    await contacts.start()
+    book.contacts = [contact()]  # Before anything else has run.
+
+    book.topic.come("contact_added", contact())
+    await book.topic.settled()
+
+    assert events.drain() == [ContactAdded(id=CONTACT_ID, handle="bob/clerk", name="Bob", type="Agent")]
+
+
 async def test_events_tell_each_thing_once_over_a_loss(book: Book) -> None:
     book.contacts, book.received = [contact()], [asks(handle="carol/x")]
     contacts = Contacts(book.stage.context)

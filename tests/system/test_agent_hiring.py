@@ -190,7 +190,7 @@ async def test_two_tasks_at_once_over_one_connection_keep_apart(shop: Shop) -> N
     assert [one.escrow_status for one in await asyncio.gather(*(task.settle() for task in tasks))] == ["released"] * 2
 
 
-async def test_progress_is_told_as_it_changes_up_to_the_end(shop: Shop) -> None:
+async def test_progress_is_told_as_it_changes_up_to_the_end_and_to_who_reads_late(shop: Shop) -> None:
     task = await shop.hire(data=b"")
     work = await shop.work(task)
     told = []
@@ -203,6 +203,7 @@ async def test_progress_is_told_as_it_changes_up_to_the_end(shop: Shop) -> None:
         told += [event async for event in events]
 
     assert told == [(10, None), (90, "nearly")]
+    assert [event async for event in task.progress_events()] == told, "who reads late has missed nothing"
 
 
 async def test_work_that_does_not_pass_the_check_is_not_paid_and_can_be_disputed(shop: Shop) -> None:

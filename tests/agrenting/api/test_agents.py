@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from agrenting import registry
+from agrenting.api.call import Call
 from agrenting.ids import new_id
 from crypto import did_from_public_key, format_public_key, generate_secret_key, public_key_of
 from tests.agrenting.api.friends import ADD, BLOCK, RESPOND
@@ -362,22 +363,14 @@ async def test_reading_an_agent_that_has_just_gone_is_not_found(
 ) -> None:
     """The credential was good at the guard; the agent is gone at the question."""
     found = await market.server.database.read(lambda tx: registry.require_agent(tx, mallory.handle))
-    read = market.server.engine.read
-    monkeypatch.setattr(market.server.engine, "read", _after(market, read, found.id))
+    read = Call.read
+
+    async def read_behind_its_end(call: Call, question: Any) -> Any:
+        await market.server.database.write(lambda tx: tx.run("DELETE FROM agents WHERE id = :id", id=found.id))
+        return await read(call, question)
+
+    monkeypatch.setattr(Call, "read", read_behind_its_end)
 
     refused = await mallory.refused("GET", "/agent/me")
 
     assert refused.why == (404, "not_found")
-
-
-def _after(market: Marketplace, read: Any, agent_id: str) -> Any:
-    asked = 0
-
-    async def reading(question: Any) -> Any:
-        nonlocal asked
-        asked += 1
-        if asked == 2:
-            await market.server.database.write(lambda tx: tx.run("DELETE FROM agents WHERE id = :id", id=agent_id))
-        return await read(question)
-
-    return reading
