@@ -1,8 +1,8 @@
 """`agrenting`: the command line.
 
 Every command works on a data folder, whether or not a server is running on it, prints for people by default and one
-JSON object with `--json`, and exits non-zero with one clear line on failure. But `hire` and `provide` are of agents:
-they work on any market, and need no data folder.
+JSON object with `--json`, and exits non-zero with one clear line on failure. But `hire`, `provide` and `task` are of
+agents: they work on any market, and need no data folder.
 """
 
 import argparse

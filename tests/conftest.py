@@ -2,13 +2,27 @@
 
 Under `CI=true` nothing is skipped quietly: a skip fails with its reason, because a test that did not run proves
 nothing. On a developer's machine a skip stays a skip. Tests marked `long` are left out by the default options in
-pyproject.toml; `make test-long` asks for them.
+pyproject.toml; `make test-long` asks for them. However slow the machine is, no example of Hypothesis takes too long.
+A Ctrl-C reaches the programs that tests start, also where the tests themselves run in the background.
 """
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "house",
+    parent=settings.get_profile(settings.get_current_profile_name()),
+    deadline=None,
+    suppress_health_check=(HealthCheck.too_slow,),
+)
+settings.load_profile("house")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # As a shell starts what runs in its background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # What the tests start is to hear a Ctrl-C.
 
 SKIPS_FAIL = os.environ.get("CI") == "true"
 

@@ -13,13 +13,14 @@ from benchmarks import history
 from tests.system.harness import ROOT, free_environment
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", ["echo", "fanout", "commit", "directory", "transfers", "streams", "analytics"])
 def test_a_benchmark_prints_ratios(name: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", "--quick", "--only", name, "--seconds", "0.2"],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=240,
         check=False,
         cwd=ROOT,
         env=free_environment(),

@@ -18,6 +18,7 @@ from uuid import uuid4
 
 from .backoff import BACKOFF, Attempts, Backoff, retry_after_s
 from .errors import Disconnected, NoAnswer, RefusedByServer
+from .listening import Listeners
 from .socket import HEARTBEAT_S, SENT_BYTES_MAX, OnFrame, PhoenixSocket, Secret
 
 T = TypeVar("T")
@@ -85,7 +86,7 @@ class Connection:
         """What ended it, if it was not closed here."""
         self._turned = asyncio.Event()
         """Set, and replaced, at each change of the state."""
-        self._watchers: set[asyncio.Queue[State]] = set()
+        self._watchers: Listeners[State] = Listeners()
 
     async def __aenter__(self) -> Self:
         """Connect: `open`."""
@@ -157,18 +158,13 @@ class Connection:
                 return self._socket
             await self._turned.wait()
 
-    async def states(self) -> AsyncIterator[State]:
-        """The state now, and each change, up to `CLOSED`."""
-        heard: asyncio.Queue[State] = asyncio.Queue()  # Without limit: a change takes an attempt to connect.
-        state = self._state
-        self._watchers.add(heard)
-        try:
-            yield state
-            while state is not State.CLOSED:
-                state = await heard.get()
-                yield state
-        finally:
-            self._watchers.discard(heard)
+    def states(self) -> AsyncIterator[State]:
+        """The state now, and each change, up to `CLOSED`. All are kept until they are read."""
+        heard = self._watchers.listen()  # Without limit: a change takes an attempt to connect.
+        heard.take(self._state)
+        if self._state is State.CLOSED:
+            heard.end(StopAsyncIteration())
+        return heard
 
     async def repeat(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Do something that may be done twice, and again after a loss, until it was answered.
@@ -244,9 +240,12 @@ class Connection:
     def _turn(self, state: State) -> None:
         if state is self._state and state is not State.CONNECTING:
             return
+        if state is not self._state:
+            self._watchers.tell(state)
         self._state = state
         turned, self._turned = self._turned, asyncio.Event()
         turned.set()
-        for watcher in self._watchers:
-            watcher.put_nowait(state)
+        if state is State.CLOSED:
+            self._watchers.end()
+            self._watchers = Listeners()
         self._on_state(state)

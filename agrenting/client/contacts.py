@@ -13,13 +13,13 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from .amounts import Amount
 from .asking import converted, every, post
-from .contact_requests import requests_of, requests_to, status_of
+from .contact_requests import Lists, ask_for_contact, lists_of, requests_of, requests_to, status_of
 from .contact_strategies import DISABLED, Answer, Approve, ContactStrategy, Decline
-from .errors import ClientError, Disconnected, LyingServer, NoAnswer, NotApproved, RefusedByServer
+from .errors import ClientError, Disconnected, LyingServer, NoAnswer, NotApproved, RefusedByServer, TopicEnded
 from .kept_topic import JOINED, KeptTopic
 from .listening import Listeners, Listening
 from .rooms import Rooms
@@ -43,6 +43,7 @@ from .told_contacts import (
 if TYPE_CHECKING:
     from .context import AgentContext
 
+T = TypeVar("T")
 REMEMBERED_MAX: Final = 1_000
 """How many requests are known to have ended; what is told of older ones was told long ago."""
 
@@ -66,6 +67,11 @@ class Contacts:
         self.rooms = rooms or Rooms(context)
         self._strategy = strategy
         self._starting = asyncio.Lock()
+        self._beginning: asyncio.Task[None] | None = None
+        """A start that nobody waits for."""
+        self._knows = asyncio.Event()
+        """Whether it is known how everything stood, so that what changes is told from there on."""
+        self._topic: KeptTopic | None = None
         self._reader: asyncio.Task[None] | None = None
         self._group: asyncio.TaskGroup | None = None
         self._events: Listeners[ContactEvent] = Listeners()
@@ -98,32 +104,42 @@ class Contacts:
             Disconnected: The connection is closed.
         """
         async with self._starting:
-            if self._reader is not None and not self._reader.done():
+            if self._is_reading:
                 return
             context = self.context
-            topic = KeptTopic(context.connection, f"agent_contacts:{context.me.id}")
+            topic = self._topic = KeptTopic(context.connection, f"agent_contacts:{context.me.id}")
             await topic.join()
-            await self._strategy.begin(self)
             # What is told is what changes from here on: so it is read now, and not only once the reader runs.
-            known = await self._lists()
+            known = await lists_of(context)
             self._handles = {contact.id: contact.handle for contact in known.contacts}
+            self._knows.set()
+            await self._strategy.begin(self)
             self._reader = context.spawn(self._read(topic, known), "contacts")
+            self._reader.add_done_callback(self._ended)
 
     async def close(self) -> None:
         """Listen no more. What a strategy is doing is cancelled."""
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            reader.cancel()
-            await asyncio.wait([reader])
+        running = [task for task in (self._beginning, self._reader) if task is not None]
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running)
+        if self._topic is not None:  # Else what it tells would wait there for nobody.
+            await self._topic.leave()
 
     def events(self) -> Listening[ContactEvent]:
         """What happens to contacts and requests from now on; requests that are pending now come first.
 
-        Nothing is missed over losses. What has come and gone again during one is not told.
+        What the agent itself does behind this is told. What others do is from when the listening has begun, which
+        `start` waits for. Nothing is missed over losses. What has come and gone again during one is not told.
+
+        Raises:
+            RefusedByServer: By the iterator, and it ends the agent: the key lacks the scope `contacts`.
         """
         events = self._events.listen()
-        if self._reader is None:
-            self.context.spawn(self.start(), "contacts: start")
+        if not self._is_reading and (self._beginning is None or self._beginning.done()):
+            self._beginning = self.context.spawn(self.start(), "contacts: start")
+            self._beginning.add_done_callback(self._ended)
         for request in self._received.values():
             events.take(RequestReceived(request))
         return events
@@ -152,7 +168,7 @@ class Contacts:
         waiting = asyncio.timeout(timeout_s)
         try:
             async with waiting, self._news.listen() as news:
-                made = await self._ask(asked, message)
+                made = await ask_for_contact(self.context, asked, message)
                 if made is not None:
                     status = await self._answer_to(made, news)
                     if status != "approved":
@@ -260,7 +276,7 @@ class Contacts:
             Disconnected: The connection is closed.
         """
         body = {"contact_id": contact.id} if isinstance(contact, Contact) else {"handle": contact}
-        await post(self.context, "/agent/contacts/remove", body, Done)
+        await self._change("remove", body, Done)
 
     async def block(self, handle: str, reason: str | None = None, expires_at: datetime | None = None) -> Block:
         """Block somebody: it neither finds nor reaches the agent any more, and is not told.
@@ -272,7 +288,7 @@ class Contacts:
         until = None if expires_at is None else expires_at.isoformat()
         body = {"handle": handle, "reason": reason, "expires_at": until}
         given = {name: value for name, value in body.items() if value is not None}
-        return await post(self.context, "/agent/contacts/block", given, Block)
+        return await self._change("block", given, Block)
 
     async def unblock(self, handle: str) -> None:
         """End a block. A contact that it has ended does not come back.
@@ -281,28 +297,13 @@ class Contacts:
             RefusedByServer: `not_found`.
             Disconnected: The connection is closed.
         """
-        await post(self.context, "/agent/contacts/unblock", {"handle": handle}, Done)
+        await self._change("unblock", {"handle": handle}, Done)
 
     def blocks(self) -> AsyncIterator[Block]:
         """Whom the agent has blocked, oldest first."""
         return every(self.context, "/agent/contacts/blocks", Block)
 
     # What is behind it.
-
-    async def _ask(self, handle: str, message: str) -> MadeRequest | None:
-        """Make the request, or find the one that is pending; None: it is a contact already."""
-        body = {"handle": handle, **({"message": message} if message else {})}
-        try:
-            return await post(self.context, "/agent/contacts/add", body, MadeRequest)
-        except RefusedByServer as refusal:
-            if refusal.reason == "already_contacts":
-                return None
-            if refusal.reason != "request_pending":
-                raise
-            for own in await self.own_requests():
-                if own.to_handle == handle:
-                    return MadeRequest(id=own.id, status=own.status)
-            return await post(self.context, "/agent/contacts/add", body, MadeRequest)  # It has just ended.
 
     async def _answer_to(self, made: MadeRequest, news: Listening[RequestUpdated]) -> RequestStatus:
         """Wait until a request of the agent's has ended; how.
@@ -324,12 +325,25 @@ class Contacts:
     async def _respond(self, action: str, request: ContactRequest | OwnRequest | str, **more: Any) -> None:
         named = request if isinstance(request, str) else request.id
         field = "request_id" if _ID.fullmatch(named) else "handle"
-        body = {"action": action, field: named, **more}
-        await post(self.context, "/agent/contacts/requests/respond", body, MadeRequest)
+        await self._change("requests/respond", {"action": action, field: named, **more}, MadeRequest)
+
+    async def _change(self, what: str, body: dict[str, Any], kind: type[T]) -> T:
+        """Change something. It is told to who has begun to listen before: where that is under way it is waited for."""
+        if self._beginning is not None and not self._knows.is_set():
+            knowing = asyncio.ensure_future(self._knows.wait())
+            try:
+                await asyncio.wait((self._beginning, knowing), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                knowing.cancel()
+        return await post(self.context, f"/agent/contacts/{what}", body, kind)
 
     # Listening.
 
-    async def _read(self, topic: KeptTopic, known: "_Lists") -> None:
+    @property
+    def _is_reading(self) -> bool:
+        return self._reader is not None and not self._reader.done()
+
+    async def _read(self, topic: KeptTopic, known: Lists) -> None:
         """Tell what comes, and have requests answered, until the connection is closed or this is cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
@@ -337,19 +351,27 @@ class Contacts:
                 await self._catch_up(known)
                 while True:
                     await self._take(*await topic.next_event())
-        except* Disconnected:
-            _LOG.debug("nobody listens to contacts any more: the connection is closed")
+        except* (Disconnected, TopicEnded):
+            _LOG.debug("nobody listens to contacts any more: the connection is closed, or the topic was left")
         finally:
             self._group = None
-            ending = Disconnected("the agent listens to its contacts no more")
-            self._events.end(ending)
-            self._news.end(ending)
-            self._events, self._news = Listeners(), Listeners()
-            self._received, self._asked = {}, set()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Whoever listens is told once nobody reads, also where the reading was ended before it has begun."""
+        if self._is_reading:
+            return
+        self._knows.clear()
+        failure = None if task.cancelled() else task.exception()
+        no_more = Disconnected("the agent listens to its contacts no more")
+        ending = failure if isinstance(failure, ClientError) else no_more
+        self._events.end(ending)
+        self._news.end(ending)
+        self._events, self._news = Listeners(), Listeners()
+        self._received, self._asked = {}, set()
 
     async def _take(self, event: str, payload: Any) -> None:
         if event == JOINED:
-            await self._catch_up(await self._lists())
+            await self._catch_up(await lists_of(self.context))
         elif event == "contact_request_received":
             self._request_received(converted(payload, ContactRequest))
         elif event == "contact_request_updated":
@@ -360,13 +382,7 @@ class Contacts:
         elif event == "contact_removed":
             self._contact_removed(converted(payload, Removal).id)
 
-    async def _lists(self) -> "_Lists":
-        """How everything stands."""
-        received = await self.requests()
-        contacts = [contact async for contact in self.list()]
-        return _Lists(received, contacts, await self.own_requests())
-
-    async def _catch_up(self, known: "_Lists") -> None:
+    async def _catch_up(self, known: Lists) -> None:
         """Tell what is new about how everything stands."""
         received = {one.id: one for one in known.received}
         contacts = {one.id: one for one in known.contacts}
@@ -439,14 +455,6 @@ class Contacts:
             if refusal.reason not in {"not_found", "request_resolved", "already_contacts"}:
                 raise
             _LOG.info("request %s was over before it was answered: %s", request.id, refusal.reason)
-
-
-class _Lists(NamedTuple):
-    """Pending requests to the agent, its contacts, and its own pending requests."""
-
-    received: tuple[ContactRequest, ...]
-    contacts: list[Contact]
-    own: tuple[OwnRequest, ...]
 
 
 async def _guarded(work: Callable[[], Awaitable[None]], name: str) -> None:

@@ -253,7 +253,8 @@ class TaskNotDone(ClientError):
         self, task_id: str, status: str, *, error: dict[str, Any] | None = None, reason: str | None = None
     ) -> None:
         why = error.get("type") if error else reason
-        super().__init__(f"the task has {status}: {why}" if status == "failed" else f"the task was {status}: {why}")
+        ended = f"the task has {status}" if status == "failed" else f"the task was {status}"
+        super().__init__(f"{ended}: {why}" if why else ended)
         self.task_id = task_id
         self.status = status
         self.error = error

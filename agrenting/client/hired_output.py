@@ -1,7 +1,7 @@
 """What a hired task delivers: its output chunk by chunk, and the payment of each where it is paid as it streams."""
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
@@ -43,6 +43,13 @@ class _Paid(msgspec.Struct, frozen=True, kw_only=True):
     paid: int
 
 
+Payment = asyncio.Task[ClientError | OSError | None]
+"""A payment for units that is under way; why it was not made."""
+
+NO_PAYMENT: Final = (0, 0)
+"""A doubt about what others may have paid: an earlier program, or who has read the task before."""
+
+
 class UnitPayer:
     """Pays for what has come, and for nothing ahead: who stops has paid for nothing that did not come.
 
@@ -50,18 +57,23 @@ class UnitPayer:
         context: The client's.
         kept: The client's side of the task.
         payer: What pays; None: the price is held.
+        under_way: By task, payments of all who pay for units in this program.
     """
 
-    def __init__(self, context: "AgentContext", kept: KeptTask, payer: Payer | None) -> None:
+    def __init__(
+        self, context: "AgentContext", kept: KeptTask, payer: Payer | None, under_way: dict[str, Payment] | None = None
+    ) -> None:
         self._context = context
         self._kept = kept
         self._payer = payer
         self._paid = 0
         self._accounted = 0
         """The nonce of the last own payment for this task that is in `_paid`, or was not made."""
-        self._doubt: tuple[int, int] | None = None
+        self._doubt: tuple[int, int] | None = NO_PAYMENT
         """A payment that failed: its nonce, and what was paid with it if it was made after all."""
-        self._payment: asyncio.Task[ClientError | OSError | None] | None = None
+        self._under_way: dict[str, Payment] = {} if under_way is None else under_way
+        self._payment: Payment | None = None
+        """The last one that was begun here, until somebody has been told how it went."""
 
     @property
     def paid(self) -> int:
@@ -75,24 +87,42 @@ class UnitPayer:
             ClientError: As for the channel's `pay`. What failed and may have been made after all is not paid anew.
             OSError: The channel's record cannot be written.
         """
-        payment = self._payment
+        payment = self._payment or self._under_way.get(self._kept.id)
         if payment is None:
-            price, payer = self._kept.price, self._payer
-            if price is None or payer is None:
+            payer = self._payer
+            if payer is None or self._due() <= 0:
                 return
-            await self._require_certain(payer)
-            due = price.units(self._kept.streamed.incoming.position) * price.amount - self.paid
-            if due <= 0:
-                return
-            name = f"payment for task {self._kept.id}"
-            payment = self._payment = self._context.spawn(self._pay(payer, due), name)
+            payment = self._begin(payer)
+        elif payment is not self._payment:
+            self._doubt = self._doubt or NO_PAYMENT
         failure = await asyncio.shield(payment)
-        self._payment = None
+        if payment is self._payment:
+            self._payment = None
         if failure is not None:
             raise failure
 
-    async def _pay(self, payer: Payer, due: int) -> ClientError | OSError | None:
+    def _due(self) -> int:
+        """What has come and is not paid, in minor units; more than that is not, where a payment is in doubt."""
+        price = self._kept.price
+        return 0 if price is None else price.units(self._kept.streamed.incoming.position) * price.amount - self.paid
+
+    def _begin(self, payer: Payer) -> Payment:
+        """Begin to pay what is due; from here on nobody else of this program does so beside."""
+        task_id = self._kept.id
+        payment = self._payment = self._context.spawn(self._pay(payer), f"payment for task {task_id}")
+        self._under_way[task_id] = payment
+        payment.add_done_callback(lambda _payment: self._under_way.pop(task_id))
+        return payment
+
+    async def _pay(self, payer: Payer) -> ClientError | OSError | None:
         """Pay; why not. It is for who reads: raised here, it would end the agent."""
+        try:
+            await self._require_certain(payer)
+        except (ClientError, OSError) as error:
+            return error
+        due = self._due()
+        if due <= 0:
+            return None
         after = self.paid + due
         try:
             self._accounted = await payer.pay(due, task_id=self._kept.id)
@@ -143,6 +173,8 @@ class HiredOutput:
         self._cursor = 0
         """The first chunk that was not handed on."""
         self._rewritten: StreamRewritten | None = None
+        self._turn = 0
+        """How often something was fetched."""
         self._fetching = asyncio.Lock()
 
     @property
@@ -173,13 +205,15 @@ class HiredOutput:
             ClientError: As for `KeptTask.next_chunk`, or the channel's `pay`.
             OSError: The channel's record cannot be written; nothing that has come is lost.
         """
+        turn = self._turn
         async with self._fetching:
             await self._payer.pay()  # What was left unpaid by a payment that failed.
-            if self.is_whole:
-                return
+            if self.is_whole or self._turn != turn:
+                return  # Somebody else has fetched meanwhile: what came may be what is waited for here.
             try:
                 chunk = await self._kept.next_chunk()
             except StreamRewritten as rewritten:
+                self._turn += 1
                 self._forget(rewritten)
                 return
             except StreamBroken as broken:
@@ -190,6 +224,7 @@ class HiredOutput:
                 self.is_whole = True
                 return
             self._chunks.append(chunk)
+            self._turn += 1
             await self._payer.pay()
 
     def _forget(self, rewritten: StreamRewritten) -> None:

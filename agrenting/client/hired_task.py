@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from .asking import converted, post
 from .errors import CheckFailed, ClientError, StreamBroken, TaskNotDone, telling
 from .hired_input import Data, InputSender, pieces_of
-from .hired_output import HiredOutput, Payer, UnitPayer
+from .hired_output import HiredOutput, Payer, Payment, UnitPayer
 from .hired_proof import Progress, TaskShape, Verified, require_streams
 from .kept_task import KeptTask
 from .kept_topic import JOINED
@@ -53,13 +53,19 @@ class HiredTask:
         opened: The task as it was opened.
         order: As what it was ordered.
         payer: What pays for the output as it streams; None: its price is held.
+        under_way: By task, payments of all who pay for units in this program.
 
     Raises:
         WrongPrice, WrongAnswer, WrongPayout, MalformedAnswer: It is not what was ordered.
     """
 
     def __init__(
-        self, context: "AgentContext", opened: dict[str, Any], order: Order, payer: Payer | None = None
+        self,
+        context: "AgentContext",
+        opened: dict[str, Any],
+        order: Order,
+        payer: Payer | None = None,
+        under_way: dict[str, Payment] | None = None,
     ) -> None:
         converted(opened, TaskShape)
         require_ordered(opened, order)
@@ -75,7 +81,7 @@ class HiredTask:
         """How often another one was told: the ordinal of the newest."""
         self._news = asyncio.Event()
         """Set, and replaced, whenever progress or state are told anew."""
-        self._payer = UnitPayer(context, self._kept, payer)
+        self._payer = UnitPayer(context, self._kept, payer, under_way)
         self._output = HiredOutput(self._kept, self._payer)
         self._input = InputSender(context, self._kept, self._take_back)
 
@@ -143,6 +149,8 @@ class HiredTask:
 
     async def send(self, chunk: bytes | str) -> None:
         """Send more input, where no `data` was given; text as UTF-8. What is too large for one chunk becomes several.
+
+        It is stored once `close` has returned: of what was sent before a crash, or before `leave`, the end may be lost.
 
         Raises:
             RuntimeError: `data` is being sent.
@@ -234,10 +242,8 @@ class HiredTask:
         ending = asyncio.ensure_future(self.result())
         try:
             while True:
-                news = asyncio.ensure_future(self._news.wait())
                 if told == self._progress_told:
-                    await asyncio.wait((news, ending), return_when=asyncio.FIRST_COMPLETED)
-                news.cancel()
+                    await self._until_news(ending)
                 new = list(self._progress)[told - self._progress_told :] if told < self._progress_told else []
                 told = self._progress_told
                 for progress in new:
@@ -438,6 +444,14 @@ class HiredTask:
         if told != self.progress:
             self._progress.append(told)
             self._progress_told += 1
+
+    async def _until_news(self, ending: asyncio.Future[Any]) -> None:
+        """Wait until something is told anew, or the task has ended."""
+        news = asyncio.ensure_future(self._news.wait())
+        try:
+            await asyncio.wait((news, ending), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            news.cancel()
 
     def _tell(self) -> None:
         news, self._news = self._news, asyncio.Event()

@@ -8,7 +8,7 @@ up to a ceiling, or a price for each unit that is paid as it streams. Who has to
 
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -19,7 +19,7 @@ from .bargaining import Bargaining
 from .discovering import FoundAgent, Search, agent_id_of, discover, discover_all, handle_of
 from .errors import NobodyFound, NotAgreed, RefusedByServer
 from .hired_input import Data
-from .hired_output import Payer
+from .hired_output import Payer, Payment
 from .hired_task import HiredTask
 from .lies import Order
 from .ordering import Price, Wanted, as_json, as_stream_price, as_time, open_task
@@ -89,6 +89,7 @@ class Hiring:
         self._context = context
         self._bargaining = bargaining or Bargaining(context)
         self._contacts = contacts
+        self._under_way: dict[str, Payment] = {}
 
     async def discover(self, search: Search, limit: int = 20) -> list[FoundAgent]:
         """The best agents that fit: `discovering.discover`."""
@@ -162,7 +163,7 @@ class Hiring:
             stream_price=None if stream_price is None else as_stream_price(self._context, stream_price),
             channel_id=None if channel is None else channel.id,
         )
-        hire = _Hire(self._context, wanted, price, payer=channel, data=data)
+        hire = _Hire(self._context, wanted, price, _Supplies(channel, data, self._under_way))
         if strategy is not None:
             hire.bargains_with(strategy, self._bargaining)
         if asks_contact and self._contacts is not None:
@@ -184,7 +185,8 @@ class Hiring:
     async def take_up(self, task_id: str, *, channel: Payer | None = None) -> HiredTask:
         """A task that this agent has hired somebody for before, as before a restart; its output comes anew.
 
-        Its input cannot be sent on where some of it was sent: nobody here remembers it.
+        Its input goes on behind what the market has of it, with `send` and `close`: `state["streams"]["input"]` says
+        how much that is, in chunks (`next_seq`) and bytes (`total_size`), and whether it is `complete`.
 
         Args:
             task_id: The task's.
@@ -200,22 +202,27 @@ class Hiring:
         names = ("provider_agent_id", "capability", "input", "negotiation_session_id", "channel_id", "stream_price")
         fields = converted(told, dict[str, Any])
         order = converted({name: fields.get(name) for name in names} | {"client_agent_id": context.me.id}, Order)
-        task = HiredTask(context, fields, order, channel)
+        task = HiredTask(context, fields, order, channel, self._under_way)
         await task.start()
         return task
+
+
+class _Supplies(NamedTuple):
+    """What a task is paid with as it streams, and what is sent to it."""
+
+    payer: Payer | None
+    data: Data | None
+    under_way: dict[str, Payment]
 
 
 class _Hire:
     """One hire, of whoever it comes to be."""
 
-    def __init__(
-        self, context: "AgentContext", wanted: Wanted, price: Price, *, payer: Payer | None, data: Data | None
-    ) -> None:
+    def __init__(self, context: "AgentContext", wanted: Wanted, price: Price, supplies: _Supplies) -> None:
         self._context = context
         self._wanted = wanted
         self._price = price
-        self._payer = payer
-        self._data = data
+        self._supplies = supplies
         self._strategy: Strategy | None = None
         self._bargaining: Bargaining
         self._contacts: AsksForContact | None = None
@@ -295,8 +302,10 @@ class _Hire:
         best = others[0]
         costs = "no list price" if best.price is None else self._context.money(best.price)
         wants = ", wants to be asked for contact" if best.contact_required else ""
+        limit = self._price.max_price
+        so = "so" if limit is None else f"for at most {self._context.money(self._context.amount(limit))}"
         return NobodyFound(
-            f"nobody who is online can be hired for {capability} so; there is {best.handle}: {best.status}, {costs},"
+            f"nobody who is online can be hired for {capability} {so}; there is {best.handle}: {best.status}, {costs},"
             f" pricing {best.pricing_model}{wants}"
         )
 
@@ -307,9 +316,7 @@ class _Hire:
             price = Price(agreement=agreement)
         elif isinstance(provider, FoundAgent) and price == Price():
             price = Price(max_price=provider.price)
-        return await open_task(
-            self._context, self._wanted, price, provider_id=provider_id, payer=self._payer, data=self._data
-        )
+        return await open_task(self._context, self._wanted, price, provider_id=provider_id, **self._supplies._asdict())
 
     async def _ask_for_contact(self, provider: FoundAgent | str) -> None:
         contacts = self._contacts

@@ -78,8 +78,9 @@ class HubRoom(ContactStrategy):
         self._title = title
         self._contacts: Contacts
         self._room_id = ""
-        self._moving = asyncio.Lock()
-        """Held while the room is looked for, so that one is made where none is."""
+        self._writing = asyncio.Lock()
+        """Held while the room is looked for, and written in: one is made where none is, and ends stand behind requests.
+        """
         self._written: set[str] = set()
         """Requests that the owner was asked about."""
         self._answered: set[str] = set()
@@ -88,7 +89,7 @@ class HubRoom(ContactStrategy):
     async def begin(self, contacts: "Contacts") -> None:
         """Find the room, or make it, and what stands in it."""
         self._contacts = contacts
-        async with self._moving:
+        async with self._writing:
             await self._have_room()
 
     async def decide(self, contacts: "Contacts", request: ContactRequest) -> Answer:
@@ -138,6 +139,10 @@ class HubRoom(ContactStrategy):
 
     async def _write(self, text: str, *, key: str) -> None:
         """Write to the owner. A room that was deleted, or that the owner has left, is made good first."""
+        async with self._writing:
+            await self._write_now(text, key)
+
+    async def _write_now(self, text: str, key: str) -> None:
         owner_id = self._contacts.context.me.owner_id
         content, room_id = f"@[[{owner_id}]] {text}", self._room_id
         try:
@@ -145,9 +150,7 @@ class HubRoom(ContactStrategy):
         except RefusedByServer as refusal:
             if refusal.reason not in {"not_found", "mentioned_participant_not_in_room"}:
                 raise
-            async with self._moving:
-                if self._room_id == room_id:  # Nobody else has seen to it meanwhile.
-                    await self._have_room()
+            await self._have_room()
             await self._contacts.rooms.post(self._room_id, content, [owner_id], key=key)
 
     def _question(self, request: ContactRequest) -> str:

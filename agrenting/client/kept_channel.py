@@ -217,6 +217,8 @@ class KeptChannel:
         raise NotImplementedError
 
     async def _hear(self, event: str, payload: Channel) -> None:
+        if _is_ahead(event, payload, self.channel):
+            await self._look_again()  # What it follows is in an answer that is not read yet; or else it is a lie.
         try:
             self._checks.hear(event, payload)
         except CannotSign:
@@ -235,9 +237,19 @@ class KeptChannel:
         await self._settle(told, before)
 
     async def _settle(self, told: Channel, before: Channel) -> None:
-        """Take an answer, unless what was heard since it was asked for is newer."""
-        if not _is_behind(told, self.channel) or _is_behind(told, before):
-            await self._take(told)
+        """Take an answer, unless what was heard since it was asked for is newer.
+
+        Nonces and deposits tell that, and an end. Where they do not, as with a dispute, it is asked for once more.
+        """
+        while not _is_behind(told, before):
+            known = self.channel
+            if self.is_over or _is_behind(told, known):
+                self._tell()
+                return
+            if known is before or _is_behind(known, told) or _is_same(told, known):
+                break
+            before, told = known, await self._asked("", Channel)
+        await self._take(told)
         self._tell()
 
     async def _take(self, told: Channel) -> None:
@@ -330,6 +342,18 @@ class KeptChannel:
     def _require_sound(self) -> None:
         if self._failure is not None:
             raise self._failure
+
+
+def _is_ahead(event: str, payload: Channel, known: Channel) -> bool:
+    """Whether an event is of a nonce that cannot come yet, by what is known."""
+    nonce = payload.get("nonce")
+    expected = known["last_nonce"] + (event != "close_request")  # An offer to close names the last one.
+    return "channel" not in payload and isinstance(nonce, int) and nonce > expected
+
+
+def _is_same(told: Channel, known: Channel) -> bool:
+    """Whether an answer says what is known already."""
+    return all(told.get(name) == value for name, value in known.items())
 
 
 def _is_behind(told: Channel, known: Channel) -> bool:

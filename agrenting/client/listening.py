@@ -88,6 +88,11 @@ class Listeners(Generic[T]):
         return listening
 
     @property
+    def has_ended(self) -> bool:
+        """Whether nothing is told any more."""
+        return self._ending is not None
+
+    @property
     def is_heard(self) -> bool:
         """Whether anybody listens."""
         return any(listening.hears for listening in self._all)

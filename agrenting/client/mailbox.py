@@ -115,6 +115,7 @@ class Mailbox:
             await topic.join()
             self._topic = topic
             self._reader = context.spawn(self._read(topic), "mailbox")
+            self._reader.add_done_callback(self._ended)
 
     async def close(self) -> None:
         """Read no more. Handlers that are under way are cancelled, and their messages come again."""
@@ -123,6 +124,8 @@ class Mailbox:
             return
         reader.cancel()
         await asyncio.wait([reader])
+        if self._topic is not None:  # Else what it tells would wait there for nobody.
+            await self._topic.leave()
 
     async def send(
         self,
@@ -204,6 +207,10 @@ class Mailbox:
         finally:
             self._group = None
             self._under_way, self._turns = set(), {}
+
+    def _ended(self, reader: asyncio.Task[None]) -> None:
+        """Whoever waits is told once nobody reads, also where the reading was ended before it has begun."""
+        if self._reader in {None, reader}:
             self._answers.end(Disconnected("the mailbox is closed"))
             self._answers = Listeners()
 

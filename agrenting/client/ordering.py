@@ -15,7 +15,7 @@ from .amounts import Amount
 from .asking import post
 from .errors import ClientError, RefusedByServer
 from .hired_input import Data
-from .hired_output import Payer
+from .hired_output import Payer, Payment
 from .hired_task import HiredTask
 from .lies import Order
 from .streamed_task import StreamPrice
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 FAREWELL_S: Final = 10.0
 """How long a hire that is given up waits for its task to be taken back; then that goes on beside the application."""
+
+CLOSING_S: Final = 2.0
+"""How long an agent that is closed waits for that."""
 
 TAKEN_BACK: Final = "the hire was given up before it began"
 
@@ -145,6 +148,7 @@ async def open_task(
     provider_id: str,
     payer: Payer | None = None,
     data: Data | None = None,
+    under_way: dict[str, Payment] | None = None,
 ) -> HiredTask:
     """Open a task, join it, and begin to send its input.
 
@@ -157,6 +161,7 @@ async def open_task(
         provider_id: Who does it.
         payer: What pays for it as it streams.
         data: Its input.
+        under_way: By task, payments of all who pay for units in this program.
 
     Raises:
         RefusedByServer: It was not opened: `insufficient_balance`, `price_below_base` and more.
@@ -167,7 +172,7 @@ async def open_task(
     opening = asyncio.ensure_future(post(context, "/tasks", body, dict[str, Any], key=uuid.uuid4().hex))
     try:
         opened = await asyncio.shield(opening)
-        task = HiredTask(context, opened, wanted.order(context.me.id, provider_id, price), payer)
+        task = HiredTask(context, opened, wanted.order(context.me.id, provider_id, price), payer, under_way)
         await task.start(data)
     except BaseException as error:
         if not _is_refused(opening):
@@ -185,15 +190,19 @@ def _is_refused(opening: "asyncio.Future[dict[str, Any]]") -> bool:
 
 async def _give_up(context: "AgentContext", opening: "asyncio.Future[dict[str, Any]]") -> None:
     """Take a task back that was opened, or is being opened; that goes on if this is cancelled, or takes too long."""
-    try:
-        taking = context.spawn(_take_back(context, opening), "taking back a task")
-    except ClientError:  # The agent is closing: nothing more goes on behind it.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FAREWELL_S):
-                await _take_back(context, opening)
-        opening.cancel()
-        return
+    taking = asyncio.ensure_future(_take_back(context, opening))
+    with contextlib.suppress(ClientError):  # The agent is closing: then it ends, and says so, with the connection.
+        context.spawn(_see_through(taking), "taking back a task")
     await asyncio.wait((taking,), timeout=FAREWELL_S)
+
+
+async def _see_through(taking: asyncio.Task[None]) -> None:
+    """Own what is under way; an agent that is closed meanwhile waits a moment for it."""
+    try:
+        await asyncio.shield(taking)
+    except asyncio.CancelledError:
+        await asyncio.wait((taking,), timeout=CLOSING_S)
+        raise
 
 
 async def _take_back(context: "AgentContext", opening: "asyncio.Future[dict[str, Any]]") -> None:

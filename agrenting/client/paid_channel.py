@@ -62,6 +62,8 @@ class PaidChannel(LiveChannel):
         super().__init__(context, channel_id, self._keeper, closes=closes)
         self._policy: Acknowledging = acknowledge or AcknowledgeNothing()
         self._expected = Expectations()
+        self._confirming: ProposedPayment | None = None
+        """The last payment that was confirmed, until it is known to be made: the answer may be lost."""
         self._left = 0
         """Nonce of the last payment that was looked at: if it still waits, it is left to the application."""
 
@@ -137,11 +139,14 @@ class PaidChannel(LiveChannel):
                 (`AlreadySigned`): reject it.
             RefusedByServer, LyingServer, BrokenRecord, NoAnswer, Disconnected: As for any push.
         """
-        pending = self.channel["pending_proposal"]
-        if pending is None or pending["nonce"] != payment.nonce:
+        self._require_sound()
+        pending, proposed = self.channel["pending_proposal"], self.proposed
+        if proposed is None or _terms(proposed) != _terms(payment):
             raise CannotSign(f"the payment with nonce {payment.nonce} does not wait for an answer any more")
-        await self._push("acknowledge_transfer", self._keeper.acknowledge(pending))
-        self._expected.fulfil(payment)
+        signed = self._keeper.acknowledge(pending)
+        self._confirming = payment
+        await self._push("acknowledge_transfer", signed)
+        self._confirmed(payment)
         self._tell()
 
     async def reject(self, payment: ProposedPayment, reason: str = "") -> None:
@@ -202,6 +207,18 @@ class PaidChannel(LiveChannel):
             over.cancel()
             await asyncio.gather(deciding, over, return_exceptions=True)
 
+    def _tell(self) -> None:
+        payment, last = self._confirming, self.channel.get("last_transfer")
+        if payment is not None and last is not None and last["nonce"] == payment.nonce:
+            self._confirmed(payment)
+        super()._tell()
+
+    def _confirmed(self, payment: ProposedPayment) -> None:
+        """A payment was made: it is not expected any more."""
+        if self._confirming is payment:
+            self._confirming = None
+            self._expected.fulfil(payment)
+
     def _has_signed(self, nonce: int) -> bool:
         """Whether a payment of this agent's was signed with a nonce that is not used up yet."""
         payment = self._keeper.record.payment
@@ -210,3 +227,8 @@ class PaidChannel(LiveChannel):
     def _left_to_application(self) -> ProposedPayment | None:
         payment = self.proposed
         return payment if payment is not None and payment.nonce == self._left else None
+
+
+def _terms(payment: ProposedPayment) -> tuple[int, int, str | None]:
+    """What is confirmed of a payment."""
+    return payment.nonce, payment.amount, payment.task_id

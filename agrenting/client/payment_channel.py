@@ -175,6 +175,7 @@ class PaymentChannel(PaidChannel):
             crossings = 0
             while True:
                 await self._wait_for_turn()
+                self._require_sound()
                 payload = self._keeper.propose(minor, task_id=task_id, memo=memo)
                 nonce: int = payload["nonce"]
                 if await self._carry_out(payload, timeout_s):
@@ -362,6 +363,7 @@ class PaymentChannel(PaidChannel):
             raise UnfinishedPayment(unfinished.nonce, amount=unfinished.amount, task_id=unfinished.task_id)
 
     def _require_unfinished(self) -> Payment:
+        self._require_sound()
         payment = self._keeper.record.payment
         if payment is None or payment.is_paid is not None:
             raise CannotSign("no payment is unfinished")

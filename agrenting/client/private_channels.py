@@ -10,11 +10,12 @@ Source: private channels; FDC3 2.2.
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from .asking import converted, delete, every, get, post
-from .errors import Disconnected, RefusedByServer, TopicEnded
+from .errors import Disconnected, NoAnswer, RefusedByServer, TopicEnded
 from .kept_topic import JOINED, KeptTopic
 from .listening import Listeners, Listening
 from .told_private import (
@@ -95,15 +96,20 @@ class PrivateChannel:
         return self._reader is not None and not self._reader.done()
 
     async def join(self) -> None:
-        """Sit down there. `PrivateChannels.join` does it.
+        """Sit down there, unless this program does. `PrivateChannels.join` does it.
 
         Raises:
             RefusedByServer: `NoChannelFound`, `AccessDenied`.
             Disconnected: The connection is closed.
         """
+        if self.is_open:
+            return
         self._take_state(await self._topic.join())
         self._token = None  # It is used up; over losses the program is known by its name.
-        self._reader = self._context.spawn(self._read(), self.id)
+        if self._events.has_ended:  # It was left, or has lost its place, before.
+            self._events = Listeners()
+        self._reader = self._context.spawn(self._read(self._events), self.id)
+        self._reader.add_done_callback(partial(_ended, self._events))
 
     async def leave(self) -> None:
         """Get up. The owner keeps owning the channel; everybody else needs a new invitation to come back."""
@@ -137,6 +143,7 @@ class PrivateChannel:
             RefusedByServer: `NoChannelFound`, `AccessDenied`, `MalformedContext`.
             Disconnected: The connection is closed.
         """
+        self._newest[_type_of(context)] = context  # A loss may come before the reply: it is not told to oneself then.
         await self._topic.push("broadcastRequest", {"context": context})
         self._newest[_type_of(context)] = context
 
@@ -163,7 +170,7 @@ class PrivateChannel:
         """
         if context_type is not None:
             self._wanted.add(context_type)
-        return _contexts(self.events(), context_type)
+        return _Contexts(self.events(), context_type)
 
     def events(self) -> Listening[PrivateEvent]:
         """What happens there from now on: contexts, who comes and goes, who listens. It ends with the channel."""
@@ -221,7 +228,7 @@ class PrivateChannel:
         self.owner_id = joined.owner
         self._members = {(one.agent_id, one.instance_id): one for one in joined.members}
 
-    async def _read(self) -> None:
+    async def _read(self, events: Listeners[PrivateEvent]) -> None:
         ending: BaseException = StopAsyncIteration()
         try:
             while True:
@@ -234,7 +241,7 @@ class PrivateChannel:
             if refusal.reason != "NoChannelFound":  # That is how it is told that it was closed.
                 ending = refusal
         finally:
-            self._events.end(ending)
+            events.end(ending)
             if self._catching_up is not None:
                 self._catching_up.cancel()
 
@@ -282,18 +289,24 @@ class PrivateChannel:
         Beside the reading, which tells whatever comes meanwhile: that is newer.
         """
         try:
-            newest = await self.current()
+            newest = await self._answered()
             kinds = self._newest.keys() | self._wanted
             if newest is not None:
                 kinds.add(_type_of(newest))
             for kind in sorted(kinds):
-                context = await self.current(kind)
+                context = await self._answered(kind)
                 if context is not None and kind not in self._live and context != self._newest.get(kind):
                     self._tell(ContextTold(context=context, from_handle=None, instance_id=None))
-        except (RefusedByServer, TopicEnded, Disconnected) as error:
-            _LOG.debug(
-                "%s: what was missed was not asked for: %s", self.id, error
-            )  # The reading tells that it is over.
+        except (RefusedByServer, TopicEnded, Disconnected) as error:  # The reading tells that it is over.
+            _LOG.debug("%s: what was missed was not asked for: %s", self.id, error)
+
+    async def _answered(self, context_type: str | None = None) -> Context | None:
+        """The newest context, however often it has to be asked for: nobody is there to be told that no reply came."""
+        while True:
+            try:
+                return await self.current(context_type)
+            except NoAnswer as error:
+                _LOG.debug("%s: %s", self.id, error)
 
     def _tell(self, told: ContextTold) -> None:
         self._newest[_type_of(told.context)] = told.context
@@ -377,10 +390,24 @@ async def invite(context: "AgentContext", channel_id: str, who: str | None, expi
     return converted(made, Invitation)
 
 
-async def _contexts(events: Listening[PrivateEvent], context_type: str | None) -> AsyncIterator[Context]:
-    async for event in events:
-        if isinstance(event, ContextTold) and context_type in {None, event.context.get("type")}:
-            yield event.context
+class _Contexts(AsyncIterator[Context]):
+    """The contexts among events. No generator: that would end with a reader that has given up waiting."""
+
+    def __init__(self, events: Listening[PrivateEvent], context_type: str | None) -> None:
+        self._events = events
+        self._type = context_type
+
+    async def __anext__(self) -> Context:
+        while True:
+            event = await anext(self._events)
+            if isinstance(event, ContextTold) and self._type in {None, event.context.get("type")}:
+                return event.context
+
+
+def _ended(events: Listeners[PrivateEvent], reader: asyncio.Task[None]) -> None:
+    """Whoever listens is told the end also where the reading was ended before it has begun."""
+    if reader.cancelled():
+        events.end()
 
 
 def _type_of(context: Context) -> str:

@@ -25,6 +25,7 @@ from .service import Capability, Service
 from .serving import PAYMENT_S, Handler
 from .signals import PROCESS
 from .strategies import Strategy
+from .task_ends import OnEnd
 
 if TYPE_CHECKING:
     from .context import AgentContext
@@ -84,6 +85,7 @@ class Providing:
         strategy: Strategy | None = None,
         concurrency: int | None = None,
         terms: Terms | None = None,
+        on_end: OnEnd | None = None,
     ) -> Callable[[H], H]:
         """Register what does the tasks of a capability; a decorator. It may be used before the agent is open.
 
@@ -101,11 +103,14 @@ class Providing:
             terms: Is given the terms that a client has put into a negotiation, and says with `True` that they are
                 agreed to: they are signed with the price. None: negotiations with terms are rejected. It does not
                 block, and is no coroutine function; what it raises is a no, and is logged.
+            on_end: Is told how each of its tasks has ended, with the whole task as PROTOCOL.md lists its fields, and
+                again where something becomes of its price afterwards: it is paid, or disputed. Of the last 16 tasks
+                whose price is held, and while it serves. It must not wait; what it raises is logged.
 
         Raises:
             ValueError: It is no name, or registered already.
-            TypeError: The price is neither an integer nor text, the handler cannot be called, or `terms` is a
-                coroutine function.
+            TypeError: The price is neither an integer nor text, the handler cannot be called, or `terms` or `on_end`
+                is a coroutine function.
         """
         if NAME.fullmatch(name) is None:
             raise ValueError(f"a capability's name has 1-64 of a-z, 0-9, - and _, and this is {name!r}")
@@ -114,6 +119,8 @@ class Providing:
             _require_slots(concurrency)
         if inspect.iscoroutinefunction(terms):
             raise TypeError("what judges terms says yes or no at once: it is no coroutine function")
+        if inspect.iscoroutinefunction(on_end):
+            raise TypeError("what is told of a task's end must not wait: it is no coroutine function")
 
         def register(handler: H) -> H:
             if not callable(handler):
@@ -121,7 +128,13 @@ class Providing:
             if name in self._capabilities:
                 raise ValueError(f"the capability {name} is registered already")
             self._capabilities[name] = Capability(
-                name=name, handler=handler, price=price, strategy=strategy, concurrency=concurrency, terms=terms
+                name=name,
+                handler=handler,
+                price=price,
+                strategy=strategy,
+                concurrency=concurrency,
+                terms=terms,
+                on_end=on_end,
             )
             if self._service is not None:
                 self._service.changed.set()

@@ -193,7 +193,7 @@ class RestClient:
             try:
                 return await ask()
             except (Disconnected, RefusedByServer) as error:
-                if not _is_loss(error):
+                if not _is_loss(error) or self._http.is_closed:
                     raise
             await asyncio.sleep(self._backoff.delay(attempt))
         return await ask()
@@ -207,6 +207,8 @@ class RestClient:
                 return await ask()
             except (Disconnected, NoAnswer, RefusedByServer) as error:
                 if not _is_loss(error) and getattr(error, "reason", None) != "idempotency_pending":
+                    raise
+                if self._http.is_closed:
                     raise
                 delay = self._backoff.delay(attempt)
                 if time.monotonic() + delay > until:
@@ -229,6 +231,8 @@ class RestClient:
         )
 
     async def _answer_now(self, method: str, path: str, **options: Any) -> httpx.Response:
+        if self._http.is_closed:
+            raise Disconnected(f"{method} {path}: this client was closed")
         try:
             answer = await self._http.request(method, path, **options)
         except httpx.TimeoutException:

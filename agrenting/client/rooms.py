@@ -219,7 +219,10 @@ class Rooms:
         """
         if room_id is not None:
             self._claims[room_id] = handler
-            self._follow(room_id)
+            if room_id in self._readers:
+                self._sweep_beside(room_id)
+            else:
+                self._follow(room_id)
             return handler
         self._handlers.append(handler)
         if self.context.is_open:
@@ -239,13 +242,18 @@ class Rooms:
         """Read every room that the agent takes part in, from now on."""
         if self._follower is None or self._follower.done():
             self._follower = self.context.spawn(self._read_rooms(), "rooms")
+            self._follower.add_done_callback(self._over)
         else:
             for room_id in list(self._readers):
-                self.context.spawn(self._guarded_sweep(room_id), f"room {room_id}: sweep")
+                self._sweep_beside(room_id)
 
-    def _follow(self, room_id: str) -> None:
+    def _sweep_beside(self, room_id: str) -> None:
+        """Offer what nobody has taken yet: there is somebody new."""
+        self.context.spawn(self._guarded_sweep(room_id), f"room {room_id}: sweep")
+
+    def _follow(self, room_id: str, *, is_again: bool = False) -> None:
         if room_id not in self._readers:
-            reader = self.context.spawn(self._read_room(room_id), f"room {room_id}")
+            reader = self.context.spawn(self._read_room(room_id, is_again=is_again), f"room {room_id}")
             self._readers[room_id] = reader
             reader.add_done_callback(lambda done: self._ended(room_id, done))
 
@@ -269,7 +277,13 @@ class Rooms:
                     self._leave(converted(payload, Room).id)
         except Disconnected:
             _LOG.debug("rooms are read no more: the connection is closed")
-        finally:
+        except asyncio.CancelledError:
+            self._leave_beside(topic)
+            raise
+
+    def _over(self, follower: asyncio.Task[None]) -> None:
+        """Whoever listens is told once nobody reads, also where the reading was ended before it has begun."""
+        if self._follower in {None, follower}:
             self._texts.end(Disconnected("the rooms are read no more"))
             self._texts = Listeners()
 
@@ -286,58 +300,80 @@ class Rooms:
         if reader is not None:
             reader.cancel()
 
-    async def _read_room(self, room_id: str) -> None:
+    async def _read_room(self, room_id: str, *, is_again: bool) -> None:
         topic = KeptTopic(self.context.connection, f"chat_room:{room_id}")
         try:
             await topic.join()
+            is_again = False
             await self._sweep(room_id)
             while True:
                 event, payload = await topic.next_event()
                 if event == JOINED:
                     await self._sweep(room_id)
                 elif event == "message_created":
-                    await self._offer(converted(payload, RoomText))
+                    async with self._turn(room_id):
+                        await self._offer(converted(payload, RoomText))
         except Disconnected:
             _LOG.debug("room %s is read no more: the connection is closed", room_id)
         except RefusedByServer as refusal:
             if refusal.reason not in {"unauthorized", "not_found"}:
                 raise
             _LOG.debug("room %s is read no more: the agent takes no part in it", room_id)
+            if not is_again:
+                await self._look_again(room_id)
         except asyncio.CancelledError:
-            if self.context.is_open:
-                self.context.spawn(_left(topic), f"room {room_id}: leave")
+            self._leave_beside(topic)
             raise
+
+    async def _look_again(self, room_id: str) -> None:
+        """Read a room after all, if the agent was added again just when it was said that it takes no part in it.
+
+        That was told while somebody seemed to read the room still.
+        """
+        self._readers.pop(room_id, None)
+        with suppress(RefusedByServer, Disconnected):
+            await self.get(room_id)
+            self._follow(room_id, is_again=True)
+
+    def _leave_beside(self, topic: KeptTopic) -> None:
+        with suppress(ClientError):  # The agent is ending: it is left with the connection.
+            self.context.spawn(_left(topic), f"{topic.name}: leave")
 
     async def _guarded_sweep(self, room_id: str) -> None:
         try:
             await self._sweep(room_id)
+        except LyingServer:
+            raise  # The agent does not go on with this server.
         except ClientError as error:
             _LOG.debug("room %s: %s", room_id, error)
 
     async def _sweep(self, room_id: str) -> None:
-        """Offer what was not processed, oldest first."""
-        async for text in every(self.context, f"/agent/chats/{room_id}/messages", RoomText):
-            delivery = text.delivery_to(self.context.me.id)
-            if delivery.status != "failed" or delivery.attempt_number < ATTEMPTS_MAX:
-                await self._offer(text)
+        """Offer what was not processed, oldest first. What comes meanwhile is newer, and waits."""
+        async with self._turn(room_id):
+            async for text in every(self.context, f"/agent/chats/{room_id}/messages", RoomText):
+                delivery = text.delivery_to(self.context.me.id)
+                if delivery.status != "failed" or delivery.attempt_number < ATTEMPTS_MAX:
+                    await self._offer(text)
+
+    def _turn(self, room_id: str) -> asyncio.Lock:
+        return self._turns.setdefault(room_id, asyncio.Lock())
 
     async def _offer(self, text: RoomText) -> None:
         """Hand a text over, once, if there is anybody to take it."""
-        async with self._turns.setdefault(text.chat_room_id, asyncio.Lock()):
-            if text.id in self._seen:
-                return
-            claim = self._claims.get(text.chat_room_id)
-            handlers = [*self._handlers] if claim is None else [claim]
-            if not handlers and not self._texts.is_heard:
-                return
-            self._seen[text.id] = None
-            if len(self._seen) > REMEMBERED_MAX:
-                self._seen.popitem(last=False)
-            message = RoomMessage(self, text)
-            if handlers:
-                await self._handle(message, handlers)
-            if claim is None:
-                self._texts.tell(message)
+        if text.id in self._seen:
+            return
+        claim = self._claims.get(text.chat_room_id)
+        handlers = [*self._handlers] if claim is None else [claim]
+        if not handlers and not self._texts.is_heard:
+            return
+        self._seen[text.id] = None
+        if len(self._seen) > REMEMBERED_MAX:
+            self._seen.popitem(last=False)
+        message = RoomMessage(self, text)
+        if handlers:
+            await self._handle(message, handlers)
+        if claim is None:
+            self._texts.tell(message)
 
     async def _handle(self, message: RoomMessage, handlers: Sequence[Handler]) -> None:
         """Call the handlers. Whatever goes wrong with one text, the others go on."""

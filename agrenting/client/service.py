@@ -6,27 +6,36 @@ and tell what the mailbox may have missed. So a message is acknowledged at once,
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from .amounts import Amount
 from .asking import converted, every, post
-from .backoff import Attempts
+from .backoff import NOT_NOW, Attempts
 from .bargaining import Bargaining
 from .connection import State
-from .errors import BeyondLimit, ClientError, LyingServer, NoSigningKey, RefusedByServer
-from .kept_topic import KeptTopic
+from .errors import BeyondLimit, ClientError, LyingServer, NoAnswer, NoSigningKey, RefusedByServer
+from .kept_topic import KeptTopic, pause_s
 from .playing import Terms
 from .serving import Handler, Serving, cancelled, leave
 from .strategies import FixedLimit, Strategy
+from .task_ends import OnEnd, TaskEnd
 from .told_messages import Message
 
 if TYPE_CHECKING:
     from .context import AgentContext
 
 DISCOVERY: Final = "agents:discovery"
+
+FOLLOWED_MAX: Final = 16
+"""Tasks that are done and whose price is held, of which it is waited for what becomes of that."""
+
+PASSING: Final = NOT_NOW | {"internal_error", "join crashed", "too many channels joined"}
+"""Refusals that a provider waits out, however long they last: they are about the market, or about just now."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,6 +50,7 @@ class Capability(msgspec.Struct, frozen=True, kw_only=True):
         strategy: How negotiations about it are answered; None: by `FixedLimit` with the price.
         concurrency: How many of its tasks are done at once; None: as many as the agent does.
         terms: Says which terms of negotiations about it are agreed to; None: none are.
+        on_end: Is told how each of its tasks has ended; None: nobody is.
     """
 
     name: str
@@ -49,6 +59,7 @@ class Capability(msgspec.Struct, frozen=True, kw_only=True):
     strategy: Strategy | None
     concurrency: int | None
     terms: Terms | None
+    on_end: OnEnd | None = None
 
 
 class Announced(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,6 +133,8 @@ class Service:
         """Tasks and negotiations that are seen to, by id."""
         self._begun: set[str] = set()
         """Of them, tasks that do not wait for a slot any more."""
+        self._followed: deque[asyncio.Task[Any]] = deque()
+        """What waits to tell what becomes of the price of a task that is done."""
         self._group: asyncio.TaskGroup
         self._unregister: list[Callable[[], None]] = []
 
@@ -138,34 +151,56 @@ class Service:
             on_ready: Called once it is online, before anything is taken up.
         """
         presence = KeptTopic(self._context.connection, DISCOVERY)
-        await presence.join()
         try:
             async with asyncio.TaskGroup() as self._group:
-                if self._capabilities:
-                    await self._announce(presence)
-                await self._context.mailbox.start()
-                _LOG.info("%s is online", self._context.me.handle)
-                on_ready()
-                background = (
-                    self._group.create_task(self._attend(presence), name="presence"),
-                    self._group.create_task(self._announce_changes(presence), name="announcing"),
-                )
-                if self._capabilities:
-                    await self._begin()
+                background = self._group.create_task(self._be_there(presence, on_ready), name="presence")
                 await self._stopping.wait()
                 self._hear_no_more()
                 await self._drain(presence)
-                for task in background:
-                    task.cancel()
+                background.cancel()
         finally:
             self._hear_no_more()
             await leave(presence)
+
+    async def _be_there(self, presence: KeptTopic, on_ready: Callable[[], None]) -> None:
+        """Go online, then stay so and take up what there is, until this is cancelled."""
+        await self._until_done("going online", presence.join)
+        if self._capabilities:
+            await self._until_done("announcing", lambda: self._announce(presence))
+        await self._until_done("reading the mailbox", self._context.mailbox.start)
+        _LOG.info("%s is online", self._context.me.handle)
+        on_ready()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._attend(presence), name="presence")
+            group.create_task(self._announce_changes(presence), name="announcing")
+            if self._capabilities:
+                await self._begin()
+
+    async def _until_done(self, what: str, ask: Callable[[], Awaitable[object]]) -> None:
+        """Do something that serving needs, and again for as long as the market says that it cannot be done just now.
+
+        Raises:
+            RefusedByServer: It cannot be done at all.
+        """
+        attempts = Attempts(self._context.connection.backoff)
+        while True:
+            attempts.began()
+            try:
+                await ask()
+            except (RefusedByServer, NoAnswer) as failure:
+                if isinstance(failure, RefusedByServer) and not _is_passing(failure):
+                    raise
+                wait_s = pause_s(attempts, failure)
+                _LOG.warning("%s is not possible just now, and is tried again in %.1f s: %s", what, wait_s, failure)
+            else:
+                return
+            await asyncio.sleep(wait_s)
 
     async def _begin(self) -> None:
         """Hear of what there is to do, and take up what there is. Who offers nothing leaves that to other programs."""
         on = self._context.mailbox.on
         self._unregister = [on("task_handoff", self._hear_of_task), on("negotiation", self._hear_of_negotiation)]
-        await self._take_up()
+        await self._until_done("reading the lists of open tasks and negotiations", self._take_up)
 
     def _hear_no_more(self) -> None:
         for unregister in self._unregister:
@@ -189,7 +224,7 @@ class Service:
         while True:
             await self.changed.wait()
             self.changed.clear()
-            await self._announce(presence)
+            await self._until_done("announcing", lambda: self._announce(presence))
             if not self._unregister and not self._stopping.is_set():
                 await self._begin()
 
@@ -201,8 +236,8 @@ class Service:
     async def _say_away(self, presence: KeptTopic) -> None:
         try:
             await presence.push("update_metadata", {"metadata": {"status": "away"}})
-        except RefusedByServer as refusal:
-            _LOG.info("could not say that the agent is away: %s", refusal)
+        except ClientError as error:  # Whatever it is, the tasks at hand are to end in peace.
+            _LOG.info("could not say that the agent is away: %s", error)
 
     # What there is to do.
 
@@ -262,8 +297,10 @@ class Service:
         attempts = Attempts(self._context.connection.backoff)
         while True:
             if await self._do_once(announced.task_id, serving, capability, attempts):
-                return
+                break
             await asyncio.sleep(attempts.next_delay())
+        if capability.on_end is not None:
+            await self._tell_end(announced.task_id, capability.on_end)
 
     async def _do_once(self, task_id: str, serving: Serving, capability: Capability, attempts: Attempts) -> bool:
         """Do a task once there is a slot for it; whether there is nothing more to do."""
@@ -280,6 +317,35 @@ class Service:
                 return await serving.run()
             finally:
                 self._begun.discard(task_id)
+
+    async def _tell_end(self, task_id: str, on_end: OnEnd) -> None:
+        """Tell how a task has ended, which a stop waits for; then what becomes of its price, which none waits for."""
+        end = TaskEnd(self._context, task_id, on_end)
+        try:
+            self._begun.add(task_id)
+            try:
+                await end.tell()
+            finally:
+                self._begun.discard(task_id)
+            if end.is_open and not self._stopping.is_set():
+                with self._following():
+                    await end.follow()
+        finally:
+            await leave(end.topic)
+
+    @contextmanager
+    def _following(self) -> Generator[None]:
+        """One more task is followed in here; of too many the oldest is not any more: a connection has few topics."""
+        task = asyncio.current_task()
+        assert task is not None, "the event loop runs it"
+        if len(self._followed) >= FOLLOWED_MAX:
+            self._followed.popleft().cancel()
+        self._followed.append(task)
+        try:
+            yield
+        finally:
+            if task in self._followed:
+                self._followed.remove(task)
 
     async def _decline(self, announced: Announced) -> None:
         """Give a task back that nothing here can do. One that was begun may be another program's, and stays."""
@@ -338,6 +404,11 @@ class Service:
         done = self._group.create_task(_all_done(at_hand), name="drain")
         await asyncio.wait((hurry, done), timeout=self._drain_s, return_when=asyncio.FIRST_COMPLETED)
         await cancelled((away, hurry, done, *self._under_way.values()))
+
+
+def _is_passing(refusal: RefusedByServer) -> bool:
+    """Whether something may be possible later. A status alone is a proxy's, and says nothing of the agent."""
+    return refusal.reason in PASSING or refusal.reason.isdigit()
 
 
 async def _all_done(tasks: "set[asyncio.Task[None]]") -> None:

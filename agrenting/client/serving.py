@@ -34,6 +34,9 @@ PAYMENT_S: Final = 60.0
 LEAVE_S: Final = 5.0
 """How long leaving a topic may take, in seconds: nobody has to be left in good order."""
 
+STUBBORN_S: Final = 10.0
+"""How long a handler that is cancelled may take to end, in seconds, before that is said."""
+
 GONE: Final = frozenset(("not_found", "unauthorized"))
 """Refusals of a task that stay: there is none, or it is not this agent's."""
 
@@ -181,13 +184,14 @@ class Serving:
     async def _attempt(self, work: TaskWork) -> None:
         watching = asyncio.create_task(work.kept.end(), name=f"watch over task {self._task_id}")
         over = asyncio.create_task(work.until_over(), name=f"end of task {self._task_id}")
-        handling = asyncio.create_task(self._handle(work), name=f"task {self._task_id}")
+        handling = asyncio.create_task(self._handle(work), name=f"{self._capability}, task {self._task_id}")
         try:
             await asyncio.wait((watching, over, handling), return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            self._note_end(await self._stopped(work, handling, watching, over), "it is left for the next start")
+            error = await self._stopped(work, handling, watching, over, is_left=True)
+            self._note_end(error, "it is left for the next start")
             raise
-        error = await self._stopped(work, handling, watching, over)
+        error = await self._stopped(work, handling, watching, over, is_left=False)
         lost = _error_of(watching)
         if work.failure is not None:
             raise work.failure
@@ -197,12 +201,20 @@ class Serving:
             await self._conclude(work, error)
 
     async def _stopped(
-        self, work: TaskWork, handling: "asyncio.Task[None]", *others: "asyncio.Task[Any]"
+        self, work: TaskWork, handling: "asyncio.Task[None]", *others: "asyncio.Task[Any]", is_left: bool
     ) -> BaseException | None:
-        """Cancel what has not ended, the handler first; how the handler has ended."""
+        """Cancel what has not ended, the handler first; how the handler has ended.
+
+        Args:
+            work: The attempt.
+            handling: The handler.
+            others: What is not the application's.
+            is_left: Whether a handler that does not end is left to itself.
+        """
         work.is_cancelled = not handling.done()
         try:
-            await cancelled((handling,))
+            if not await ended(handling, patience_s=STUBBORN_S, is_left=is_left):
+                return asyncio.CancelledError()
         finally:
             await cancelled(others)
         return _error_of(handling)
@@ -386,6 +398,45 @@ async def cancelled(tasks: Iterable["asyncio.Task[Any]"]) -> None:
                 task.cancel()
     if interruption is not None:
         raise interruption
+
+
+async def ended(handling: "asyncio.Task[None]", *, patience_s: float, is_left: bool) -> bool:
+    """Cancel a handler, and wait for its end. One that keeps the cancellation to itself is told of in the log.
+
+    Args:
+        handling: The handler; its name says of what.
+        patience_s: After how long that is.
+        is_left: Whether it is left to itself then. Else it is waited for, until this is cancelled, which cancels it
+            once more: from then on it has as long again, and is left.
+
+    Returns:
+        Whether it has ended.
+    """
+    interruption: asyncio.CancelledError | None = None
+    is_told = False
+    handling.cancel()
+    while not handling.done():
+        may_leave = is_left or interruption is not None
+        try:
+            await asyncio.wait((handling,), timeout=None if is_told and not may_leave else patience_s)
+        except asyncio.CancelledError as error:
+            interruption = error
+            handling.cancel()
+            continue
+        if handling.done():
+            break
+        is_told = True
+        _LOG.error(
+            "the handler of %s was cancelled and has not ended for %.0f s: it must not keep CancelledError to itself%s",
+            handling.get_name(),
+            patience_s,
+            ". It is left behind, and may keep this program from ending until one more signal" if may_leave else "",
+        )
+        if may_leave:
+            break
+    if interruption is not None:
+        raise interruption
+    return handling.done()
 
 
 async def leave(topic: Leavable) -> None:

@@ -149,6 +149,7 @@ class StreamedTask:
         """Wait until all that was sent is stored.
 
         Raises:
+            LostChunks: All of it was answered, and not all is stored.
             RefusedByServer, LyingServer, NoAnswer, Disconnected, TopicEnded: As for `send`.
         """
         await self._until(lambda: self.outgoing.is_whole)
@@ -158,6 +159,7 @@ class StreamedTask:
                 await asyncio.wait(self._pushes)
             elif self._failure is None:
                 await self._until_joined()
+                self._require_acknowledged()
 
     async def close(self) -> dict[str, Any]:
         """End the stream with its checksum; the reply. To do so again is no error.
@@ -300,6 +302,16 @@ class StreamedTask:
         async with self._joining:
             if not self.is_joined:
                 raise TopicEnded(f"task:{self.id} has to be joined again")
+
+    def _require_acknowledged(self) -> None:
+        """Refuse replies to all that was sent which leave something of it out: it would be waited for in vain.
+
+        Raises:
+            LostChunks: They do.
+        """
+        seq = self.outgoing.durable_seq
+        if not self._pushes and self._failure is None and seq < self.outgoing.position.seq:
+            raise LostChunks(f"chunk {seq} was answered, and is not stored", expected=seq + 1, told=seq)
 
     async def _join_again(self, topic: Topic) -> None:
         async with self._joining:

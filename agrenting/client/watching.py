@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .amounts import Amount
 from .asking import change, converted, every, get, post
-from .errors import Disconnected, RefusedByServer
+from .errors import Disconnected, NoAnswer, RefusedByServer
 from .kept_topic import JOINED, KeptTopic
 from .listening import Listeners, Listening
 from .told_analytics import (
@@ -221,7 +221,10 @@ class _WatchedScope:
         self._newest_stats: MarketStats | None = None
         self._recent: deque[Activity] = deque(maxlen=RECENT_MAX)
         self._unresolved: OrderedDict[str, Alert] = OrderedDict()
+        self._resolved: OrderedDict[str, Alert] = OrderedDict()
+        """Which were told to be over: what was said of them before may still come."""
         self._reader = context.spawn(self._read(), self._topic.name)
+        self._reader.add_done_callback(self._ended)
 
     @property
     def is_over(self) -> bool:
@@ -232,6 +235,7 @@ class _WatchedScope:
         """Watch no more."""
         self._reader.cancel()
         await asyncio.wait([self._reader])
+        await self._topic.leave()  # Else what it tells would wait there for nobody.
 
     def metrics(self) -> Listening[Metrics]:
         """The newest, then each."""
@@ -262,7 +266,7 @@ class _WatchedScope:
         return listening
 
     async def _read(self) -> None:
-        ending: Exception = Disconnected("nothing is watched any more")
+        ending: Exception = _no_more()
         try:
             await self._joined(await self._topic.join())
             while True:
@@ -272,8 +276,16 @@ class _WatchedScope:
         except RefusedByServer as refusal:
             ending = refusal  # For whoever listens: it is no reason to end the agent.
         finally:
-            for listeners in (self._metrics, self._stats, self._activity, self._alerts):
-                listeners.end(ending)
+            self._end(ending)
+
+    def _ended(self, reader: asyncio.Task[None]) -> None:
+        """Whoever listens is told the end also where the reading was ended before it has begun."""
+        if reader.cancelled():
+            self._end(_no_more())
+
+    def _end(self, ending: Exception) -> None:
+        for listeners in (self._metrics, self._stats, self._activity, self._alerts):
+            listeners.end(ending)
 
     async def _joined(self, state: Any) -> None:
         """Take a join's reply, and ask for what has to be asked for."""
@@ -281,20 +293,28 @@ class _WatchedScope:
         self._tell_metrics(joined.metrics)
         if joined.stats is not None:
             self._tell_stats(joined.stats)
-        alerts = converted(await self._topic.push("subscribe_alerts"), Alerts).alerts
+        alerts = converted(await self._subscribed("subscribe_alerts"), Alerts).alerts
         there = {alert.id for alert in alerts}
         for gone in [one for one in self._unresolved if one not in there]:
             await self._look_at(gone)
         for alert in reversed(alerts):
             self._tell_alert(alert)
         try:
-            recent = await self._topic.push("subscribe_activity")
+            recent = await self._subscribed("subscribe_activity")
         except RefusedByServer as refusal:
             if refusal.reason != "unauthorized":
                 raise
             self._activity.end(refusal)  # What happens in the whole market is for operators.
         else:
             self._tell_activities(converted(recent, Activities).activity)
+
+    async def _subscribed(self, event: str) -> Any:
+        """A subscription's reply, however often it has to be asked for: nobody is there to be told that none came."""
+        while True:
+            try:
+                return await self._topic.push(event)
+            except NoAnswer as error:
+                _LOG.debug("%s: %s", self._topic.name, error)
 
     async def _look_at(self, alert_id: str) -> None:
         """Tell how an alert stands that is active no more."""
@@ -336,15 +356,21 @@ class _WatchedScope:
         return ((one.id, one.at) for one in self._recent)
 
     def _tell_alert(self, alert: Alert) -> None:
-        if self._unresolved.get(alert.id) == alert:
+        known = self._unresolved.get(alert.id) or self._resolved.get(alert.id)
+        if known is not None and (alert == known or alert.updated_at < known.updated_at):
             return
+        there, gone = self._unresolved, self._resolved
         if alert.status == "resolved":
-            self._unresolved.pop(alert.id, None)
-        else:
-            self._unresolved[alert.id] = alert
-            if len(self._unresolved) > KEPT_MAX:
-                self._unresolved.popitem(last=False)
+            there, gone = gone, there
+        gone.pop(alert.id, None)
+        there[alert.id] = alert
+        if len(there) > KEPT_MAX:
+            there.popitem(last=False)
         self._alerts.tell(alert)
+
+
+def _no_more() -> Disconnected:
+    return Disconnected("nothing is watched any more")
 
 
 def _id(alert: Alert | str) -> str:

@@ -18,7 +18,7 @@ from channels.told import Audience
 from tests.channels.bargain import act, opened
 from tests.channels.roles import ALICE, BOB, MARKET, Player, as_told, broadcasts_of, context
 
-SOON_S: Final = 5.0
+SOON_S: Final = 30.0
 Lie = Callable[[dict[str, Any]], dict[str, Any]]
 
 

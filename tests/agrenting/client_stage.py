@@ -94,7 +94,7 @@ class StageTopic:
 
     async def has_pushed(self, count: int) -> list[tuple[str, dict[str, Any]]]:
         """Wait for so many pushes."""
-        async with asyncio.timeout(5), self._news:
+        async with asyncio.timeout(30), self._news:
             await self._news.wait_for(lambda: len(self.pushed) >= count)
         return self.pushed
 
@@ -192,7 +192,7 @@ async def staged(monkeypatch: pytest.MonkeyPatch, folder: Path) -> AsyncIterator
 
     for part in PARTS:
         monkeypatch.setattr(f"agrenting.client.{part}.KeptTopic", kept)
-    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
         context = AgentContext(cast("Connection", StageConnection()), cast("RestClient", StageRest(stage)))
         context.fill(me=ALICE, market=MARKET, folder=StateFolder(folder), signer=None, group=group)
         stage.context = context

@@ -23,7 +23,7 @@ class Stage:
 
     async def hear(self) -> list[Any]:
         """The next frame of the client."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             frame: list[Any] = json.loads(await self.connection.recv())
         return frame
 
@@ -61,12 +61,12 @@ class Theatre:
         self._news = asyncio.Condition()
 
     async def stage(self) -> Stage:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             return await self.stages.get()
 
     async def until_asked(self, times: int) -> None:
         """Wait until somebody has asked for a socket so often."""
-        async with asyncio.timeout(5), self._news:
+        async with asyncio.timeout(30), self._news:
             await self._news.wait_for(lambda: self.asked >= times)
 
     async def take(self, connection: ServerConnection) -> None:

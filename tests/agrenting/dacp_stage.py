@@ -18,7 +18,7 @@ from agrenting.transport import HubProtocol
 from tests.agrenting.api.market import Marketplace, Player, marketplace
 from tests.system.harness import Client
 
-WITHIN_S: Final = 10.0
+WITHIN_S: Final = 30.0
 CONTEXT: Final = {"type": "fdc3.quote", "price": 1.5, "id": {"isin": "DE1"}, "nested": {"kept": [1, None]}}
 
 ADDED, UNSUBSCRIBED, DISCONNECTED, BROADCAST = (

@@ -38,7 +38,7 @@ from tests.channels.roles import ALICE, BOB, MARKET, Player, as_told
 Json = dict[str, Any]
 TASK_ID = "7a0b4c3e-1111-4222-8333-444455556666"
 SOON = Backoff(first_s=0.0, most_s=0.0)
-WITHIN_S = 5.0
+WITHIN_S = 30.0
 CALLS = {"force-close": "force_close"}
 
 

@@ -59,7 +59,7 @@ class Wire:
         self.settings.folder.mkdir()
         self.settings.database_path.write_bytes(empty_database())
         self._clients: list[Client] = []
-        self.http = httpx.AsyncClient()
+        self.http = httpx.AsyncClient(timeout=30)
         self.run(self._start())
 
     def run(self, doing: Coroutine[Any, Any, T]) -> T:

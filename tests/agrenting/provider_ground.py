@@ -16,7 +16,7 @@ from tests.agrenting.client_task_server import TASK_ID, Json, TaskServer
 T = TypeVar("T")
 BOB_ID = "b0b00000-1111-4222-8333-444455556666"
 ALICE_ID = "a11ce000-1111-4222-8333-444455556666"
-PATIENCE_S = 20.0
+PATIENCE_S = 30.0
 
 PAID: Json = {"price": 1_000, "fee": 50, "fee_bps": 500, "net": 950, "escrow_status": "held", "settlement": None}
 UNPAID: Json = {"price": 0, "fee": 0, "fee_bps": 0, "net": 0, "escrow_status": "none", "settlement": None}

@@ -395,7 +395,7 @@ async def test_what_is_no_frame_ends_the_connection(alice: PhoenixSocket, stage:
 
 
 async def test_heartbeats_are_sent_and_their_answers_taken(theatre: Theatre, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_socket, "HEARTBEAT_S", SOON_S)
+    monkeypatch.setattr(client_socket, "HEARTBEAT_S", 20 * SOON_S)  # As long may an answer take.
 
     async with PhoenixSocket(theatre.url, KEY):
         stage = await theatre.stage()
@@ -416,7 +416,7 @@ async def test_a_server_that_does_not_answer_heartbeats_is_given_up(
 
 
 async def test_a_connection_that_is_lost_while_its_heartbeat_is_answered_is_lost_as_any_other(theatre: Theatre) -> None:
-    async with PhoenixSocket(theatre.url, KEY, heartbeat_s=SOON_S) as socket:
+    async with PhoenixSocket(theatre.url, KEY, heartbeat_s=20 * SOON_S) as socket:
         stage = await theatre.stage()
         assert (await stage.hear())[3] == "heartbeat"
         await stage.connection.close(1012, "service restart")

@@ -35,7 +35,7 @@ def desk(expected: Expectations | None = None) -> Desk:
 
 
 async def verdict(policy: Acknowledging, proposed: ProposedPayment, expected: Expectations | None = None) -> Verdict:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         return await policy.answer(proposed, desk(expected))
 
 

@@ -17,7 +17,7 @@ from tests.agrenting.client_theatre import Theatre, playing
 
 KEY = "agk_alices-key"
 QUICK = Backoff(first_s=0.001, most_s=0.005)
-SOON_S = 0.02
+HEARTBEAT_S = 0.4
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def refusal(status: HTTPStatus, code: str | None, **headers: str) -> Response:
 
 
 async def until(connection: Connection, state: State) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         async for told in connection.states():
             if told is state:
                 return
@@ -64,6 +64,18 @@ async def test_a_lost_connection_is_opened_again_and_each_state_is_told(theatre:
     assert seen == [*told[1:]]
     with pytest.raises(Disconnected, match="closed"):
         await connection.socket()
+
+
+async def test_who_gives_up_waiting_for_a_state_hears_the_next_ones_from_when_it_asked(theatre: Theatre) -> None:
+    connection = Connection(theatre.url, KEY, backoff=QUICK)
+    states = connection.states()
+    async with connection:
+        assert [await anext(states), await anext(states)] == [State.CONNECTING, State.CONNECTED]
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(states), 0.001)
+
+    assert [state async for state in states] == [State.CLOSED]
+    assert [state async for state in connection.states()] == [State.CLOSED]
 
 
 async def test_every_socket_of_a_connection_says_that_it_is_the_same_program(theatre: Theatre) -> None:
@@ -168,13 +180,13 @@ async def test_a_server_that_is_gone_is_waited_for_until_it_is_back() -> None:
     await until(connection, State.RECONNECTING)
 
     async with playing(port):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert (await waiting).is_open
         await connection.close()
 
 
 async def test_a_server_that_does_not_answer_is_found_out_by_the_heartbeat(theatre: Theatre) -> None:
-    async with Connection(theatre.url, KEY, backoff=QUICK, heartbeat_s=SOON_S) as connection:
+    async with Connection(theatre.url, KEY, backoff=QUICK, heartbeat_s=HEARTBEAT_S) as connection:
         mute = await theatre.stage()
         assert (await mute.hear())[3] == "heartbeat"
 
@@ -188,7 +200,8 @@ async def test_a_server_that_does_not_answer_is_found_out_by_the_heartbeat(theat
 
 @pytest.mark.parametrize("moment", ["connected", "reconnecting", "connecting again"])
 async def test_closing_is_prompt_at_any_moment(theatre: Theatre, moment: str) -> None:
-    connection = Connection(theatre.url, KEY, backoff=QUICK if moment != "reconnecting" else Backoff(9, 9, lambda: 1.0))
+    slow = Backoff(90, 90, lambda: 1.0)
+    connection = Connection(theatre.url, KEY, backoff=slow if moment == "reconnecting" else QUICK)
     await connection.open()
     stage = await theatre.stage()
     if moment == "connecting again":
@@ -202,7 +215,7 @@ async def test_closing_is_prompt_at_any_moment(theatre: Theatre, moment: str) ->
     waiting = asyncio.create_task(connection.socket())
     await asyncio.sleep(0)
 
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(30):
         await connection.close()
 
     theatre.holds.set()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import pytest
 
 from agrenting.client.contact_strategies import DISABLED, Answer, Approve, Callback, ContactStrategy, Decline
 from agrenting.client.contacts import Contacts
-from agrenting.client.errors import Disconnected, NoAnswer, NotApproved, RefusedByServer
+from agrenting.client.errors import Disconnected, NoAnswer, NotApproved, RefusedByServer, TopicEnded
+from agrenting.client.listening import Listening
 from agrenting.client.told_contacts import (
     ContactAdded,
+    ContactEvent,
     ContactRemoved,
     ContactRequest,
     RequestReceived,
@@ -34,7 +37,7 @@ class Book:
         self.received: list[dict[str, Any]] = []
         self.sent: list[dict[str, Any]] = []
         self.contacts: list[dict[str, Any]] = []
-        stage.on("GET", "/agent/contacts/requests", self._requests)
+        stage.on("GET", "/agent/contacts/requests", self.requests)
         stage.on("GET", "/agent/contacts", lambda _: self.contacts)
         stage.on("POST", RESPOND, {"id": REQUEST_ID, "status": "approved"})
         stage.on("POST", "/agent/contacts/(remove|unblock)", {"status": "removed"})
@@ -47,7 +50,7 @@ class Book:
         """What was answered to requests."""
         return [{k: v for k, v in body.items() if k != "key"} for body in self.stage.bodies("POST", RESPOND)]
 
-    def _requests(self, query: dict[str, Any]) -> dict[str, Any]:
+    def requests(self, query: dict[str, Any]) -> dict[str, Any]:
         """Two requests a page."""
         number, status = int(query["page"]), query["sent_status"]
         sent = [one for one in self.sent if status in {"all", one["status"]}]
@@ -305,6 +308,26 @@ async def test_requests_are_read_page_by_page(book: Book) -> None:
     assert [one.id for one in await contacts.own_requests()] == list("012")
 
 
+@pytest.mark.parametrize("asked_before", range(5))
+async def test_no_request_is_missed_because_another_one_ends_while_they_are_read(book: Book, asked_before: int) -> None:
+    book.received = [asks(str(n)) for n in range(5)]
+    book.sent = [asked(str(n)) for n in range(5)]
+    pages = count()
+
+    def page(query: dict[str, Any]) -> dict[str, Any]:
+        if next(pages) == asked_before:  # It moves those behind it forward.
+            del book.received[0], book.sent[0]
+        return book.requests(query)
+
+    book.stage.on("GET", "/agent/contacts/requests", page)
+    contacts = Contacts(book.stage.context)
+
+    assert {*"1234"} <= {one.id for one in await contacts.requests()}
+    pages, book.sent = count(), [asked(str(n)) for n in range(5)]
+    book.received = [asks()]
+    assert {*"1234"} <= {one.id for one in await contacts.own_requests()}
+
+
 # The strategies.
 
 
@@ -420,6 +443,88 @@ async def test_what_happens_right_behind_the_start_is_told(book: Book) -> None:
     assert events.drain() == [ContactAdded(id=CONTACT_ID, handle="bob/clerk", name="Bob", type="Agent")]
 
 
+async def test_what_the_agent_does_right_behind_events_is_told(book: Book) -> None:
+    book.received, book.contacts = [asks()], [contact("c2", "carol/x")]
+
+    def tell(event: str, payload: Any) -> None:
+        if book.topic.joined:
+            book.topic.come(event, payload)
+
+    def approve(_: dict[str, Any]) -> Any:
+        book.received = []
+        book.contacts.append(contact())
+        tell("contact_request_updated", {"id": REQUEST_ID, "status": "approved"})
+        tell("contact_added", contact())
+        return {"id": REQUEST_ID, "status": "approved"}
+
+    def remove(_: dict[str, Any]) -> Any:
+        del book.contacts[0]
+        tell("contact_removed", {"id": "c2"})
+        return {"status": "removed"}
+
+    book.stage.on("POST", RESPOND, approve)
+    book.stage.on("POST", "/agent/contacts/remove", remove)
+    contacts = Contacts(book.stage.context)
+    events = contacts.events()
+    also = contacts.events()
+    await contacts.approve("bob/clerk")  # Before the listening has begun, were it not waited for.
+    await contacts.remove("carol/x")
+    await book.topic.settled()
+
+    heard = events.drain()
+    assert [type(event) for event in heard] == [RequestReceived, RequestUpdated, ContactAdded, ContactRemoved]
+    assert also.drain() == heard
+    assert len(book.topic.joined) == 1
+
+
+async def test_a_strategy_may_change_contacts_when_it_begins(book: Book) -> None:
+    class Tidy(ContactStrategy):
+        async def begin(self, contacts: Contacts) -> None:
+            await contacts.remove("carol/x")
+
+        async def decide(self, contacts: Contacts, request: ContactRequest) -> Answer:
+            return None
+
+    contacts = Contacts(book.stage.context, Tidy())
+    await contacts.start()
+    await contacts.close()
+    contacts.events()
+    await book.topic.settled()
+
+    assert len(book.stage.bodies("POST", "/agent/contacts/remove")) == 2
+
+
+async def test_a_strategy_may_change_contacts_from_tasks_of_its_own_when_it_begins(book: Book) -> None:
+    class Tidy(ContactStrategy):
+        async def begin(self, contacts: Contacts) -> None:
+            await asyncio.gather(contacts.remove("carol/x"), contacts.remove("dave/y"))
+
+        async def decide(self, contacts: Contacts, request: ContactRequest) -> Answer:
+            return None
+
+    book.contacts = [contact(handle="dave/y")]
+    events = Contacts(book.stage.context, Tidy()).events()
+    await book.topic.settled()
+    book.topic.come("contact_removed", {"id": CONTACT_ID})
+    await book.topic.settled()
+
+    assert len(book.stage.bodies("POST", "/agent/contacts/remove")) == 2
+    assert events.drain() == [ContactRemoved(CONTACT_ID, "dave/y")]
+
+
+async def test_a_topic_that_was_left_while_somebody_had_it_started_ends_nothing_else(book: Book) -> None:
+    contacts = Contacts(book.stage.context)
+    events = contacts.events()
+    await contacts.start()
+
+    book.topic.end(TopicEnded("it was left"))
+    await book.topic.settled()
+
+    with pytest.raises(Disconnected):
+        await anext(events)
+    assert book.stage.context.is_open
+
+
 async def test_events_tell_each_thing_once_over_a_loss(book: Book) -> None:
     book.contacts, book.received = [contact()], [asks(handle="carol/x")]
     contacts = Contacts(book.stage.context)
@@ -456,7 +561,65 @@ async def test_after_closing_nothing_is_told_and_it_can_be_started_again(book: B
 
     with pytest.raises(Disconnected):
         await anext(events)
+    assert book.topic.is_left
     await contacts.close()
     await contacts.start()
     await contacts.start()
     assert len(book.topic.joined) == 2
+
+
+async def test_who_listens_behind_the_end_of_the_reading_has_it_begun_again(book: Book) -> None:
+    contacts = Contacts(book.stage.context)
+    await contacts.start()
+    book.topic.end()
+    await book.topic.settled()
+
+    events = contacts.events()
+    await book.topic.settled()
+    book.topic.come("contact_added", contact())
+
+    assert isinstance(await anext(events), ContactAdded)
+
+
+@pytest.mark.parametrize("is_started", [False, True])
+async def test_who_listens_is_told_the_end_also_where_the_reading_has_not_begun(
+    book: Book, *, is_started: bool
+) -> None:
+    contacts = Contacts(book.stage.context)
+    events = contacts.events()
+    if is_started:
+        await contacts.start()
+
+    book.stage.context.cancel_background()
+
+    with pytest.raises(Disconnected):
+        await anext(events)
+
+
+async def test_closing_ends_a_start_that_nobody_waits_for(book: Book) -> None:
+    contacts = Contacts(book.stage.context)
+    events = contacts.events()
+
+    await contacts.close()
+
+    with pytest.raises(Disconnected):
+        await anext(events)
+    assert book.stage.asked == []
+
+
+async def test_a_refusal_to_listen_is_told_to_who_listens_and_ends_the_agent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def listen() -> None:
+        async with staged(monkeypatch, tmp_path) as stage:
+            stage.on("join", "agent_contacts:.*", refusal("missing_scope"))
+            listening.append(Contacts(stage.context).events())
+            await asyncio.Event().wait()
+
+    listening: list[Listening[ContactEvent]] = []
+    with pytest.raises(ExceptionGroup) as group:
+        await listen()
+
+    assert group.group_contains(RefusedByServer, match="missing_scope")
+    with pytest.raises(RefusedByServer, match="missing_scope"):
+        await anext(listening[0])

@@ -21,26 +21,28 @@ from agrenting.client.errors import (
     UnfinishedPayment,
 )
 from agrenting.client.hired_input import Data, pieces_of
-from agrenting.client.hired_output import HiredOutput, UnitPayer
+from agrenting.client.hired_output import HiredOutput, Payment, UnitPayer
 from agrenting.client.hired_proof import require_streams
 from agrenting.client.hiring import Hiring
 from agrenting.client.ordering import Price, Wanted, as_json, as_stream_price, as_time
 from agrenting.client.payment_channel import OwnPayment
 from agrenting.client.streamed_task import StreamPrice
 from agrenting.client.streams import Position
+from tests.agrenting.client_stage import settle
 
 
 class Background:
-    """What of an open agent payments need: its REST knows of no payment yet."""
+    """What of an open agent payments need: its REST says how much of the task is paid."""
 
-    def __init__(self) -> None:
+    def __init__(self, paid: Callable[[], int] = int) -> None:
         self.connection = self.rest = self
+        self.paid = paid
 
     async def repeat(self, ask: Callable[[], Awaitable[Any]]) -> Any:
         return await ask()
 
     async def get(self, path: str) -> Any:
-        return {"path": path, "paid": 0}
+        return {"path": path, "paid": self.paid()}
 
     def spawn(self, work: Coroutine[Any, Any, Any], name: str) -> asyncio.Task[Any]:
         return asyncio.create_task(work, name=name)
@@ -95,10 +97,21 @@ class Purse:
         return len(self.paid)
 
 
-def output_of(script: Script, purse: Purse | None = None) -> HiredOutput:
+def output_of(
+    script: Script,
+    purse: Purse | None = None,
+    *,
+    paid: Callable[[], int] = int,
+    under_way: dict[str, Payment] | None = None,
+) -> HiredOutput:
     kept: Any = script
-    background: Any = Background()
-    return HiredOutput(kept, UnitPayer(background, kept, purse))
+    background: Any = Background(paid)
+    return HiredOutput(kept, UnitPayer(background, kept, purse, under_way))
+
+
+def made(nonce: int, *, is_paid: bool | None, task_id: str = Script.id) -> OwnPayment:
+    """The last payment that was signed in a channel."""
+    return OwnPayment(nonce=nonce, amount=7, task_id=task_id, memo=None, is_paid=is_paid)
 
 
 async def take_all(output: HiredOutput) -> list[bytes]:
@@ -210,6 +223,32 @@ class TestOutput:
             with pytest.raises(StreamBroken):
                 await broken.fetch()
 
+    async def test_a_chunk_that_one_has_fetched_is_handed_at_once_to_another_who_waits(self) -> None:
+        chunks: asyncio.Queue[bytes] = asyncio.Queue()
+        script = Script()
+        script.next_chunk = chunks.get  # type: ignore[method-assign] # what comes is put by the test
+        output = output_of(script)
+
+        async def finish() -> None:
+            while not output.is_whole:
+                await output.fetch()
+
+        async def next_chunk() -> bytes | None:
+            while (chunk := output.pop()) is None:
+                await output.fetch()
+            return chunk
+
+        finishing = asyncio.create_task(finish())  # As `result` does; the other one waits behind it.
+        await asyncio.sleep(0)
+        reading = asyncio.create_task(next_chunk())
+        await asyncio.sleep(0)
+        chunks.put_nowait(b"an answer before more is asked for")
+
+        assert await asyncio.wait_for(reading, 30) == b"an answer before more is asked for"
+
+        finishing.cancel()
+        await asyncio.wait([finishing])
+
     async def test_two_readers_share_it_without_a_loss(self) -> None:
         output = output_of(Script(*[bytes([number]) for number in range(20)], None))
 
@@ -278,7 +317,8 @@ class TestPayments:
         purse = Purse(OSError(28, "No space left on device"))
         script: Any = Script(b"a", None, price=StreamPrice(amount=7, per="chunk"))
         async with asyncio.TaskGroup() as group:
-            background: Any = SimpleNamespace(spawn=lambda work, name: group.create_task(work, name=name))
+            background: Any = Background()
+            background.spawn = lambda work, name: group.create_task(work, name=name)
             output = HiredOutput(script, UnitPayer(background, script, purse))
 
             with pytest.raises(OSError, match="No space left"):
@@ -294,6 +334,90 @@ class TestPayments:
 
         await take_all(output_of(script, purse))
 
+        assert purse.paid == [7]
+
+    @pytest.mark.parametrize(
+        ("last", "paid"),
+        [
+            (None, 0),  # It died before anything was signed,
+            (made(3, is_paid=False), 0),  # or the payment was taken back;
+            (made(3, is_paid=True), 7),  # or both had signed it, and the join did not know yet:
+            (made(4, is_paid=True, task_id="task-2"), 7),  # also where another task's came behind it.
+        ],
+    )
+    async def test_of_a_program_that_died_are_made_once(self, last: OwnPayment | None, paid: int) -> None:
+        purse = Purse()
+        purse.last_payment = last
+        script = Script(b"a", b"b", None, price=StreamPrice(amount=7, per="chunk"))
+
+        assert await take_all(output_of(script, purse, paid=lambda: paid)) == [b"a", b"b"]
+
+        assert paid + sum(purse.paid) == 14
+
+    async def test_of_a_program_that_died_with_one_that_hangs_wait_for_that(self) -> None:
+        purse = Purse()
+        purse.last_payment = made(3, is_paid=None)
+        output = output_of(Script(b"a", b"b", None, price=StreamPrice(amount=7, per="chunk")), purse, paid=lambda: 7)
+        with pytest.raises(UnfinishedPayment):
+            await take_all(output)
+        assert purse.paid == []
+
+        purse.last_payment = made(3, is_paid=True)  # It was resumed.
+
+        assert await take_all(output) == [b"a", b"b"]
+        assert purse.paid == [7]
+
+    async def test_that_are_under_way_when_a_task_is_taken_up_again_are_not_made_again(self) -> None:
+        purse, under_way = Purse(), dict[str, Payment]()
+        purse.is_open.clear()
+        price = StreamPrice(amount=7, per="chunk")
+        reading = asyncio.create_task(output_of(Script(b"a", price=price), purse, under_way=under_way).fetch())
+        await settle()
+        reading.cancel()
+        await asyncio.wait((reading,))
+
+        output = output_of(
+            Script(b"a", b"b", None, price=price), purse, paid=lambda: sum(purse.paid), under_way=under_way
+        )
+        again = asyncio.create_task(take_all(output))
+        await settle()
+        purse.is_open.set()
+
+        assert await again == [b"a", b"b"]
+        assert purse.paid == [7, 7]
+        assert not under_way
+
+    async def test_of_two_who_read_a_task_are_made_once_also_behind_one_that_failed(self) -> None:
+        purse, under_way = Purse(NotPaid(1)), dict[str, Payment]()
+        price = StreamPrice(amount=7, per="chunk")
+        first, second = (
+            output_of(Script(b"a", None, price=price), purse, paid=lambda: sum(purse.paid), under_way=under_way)
+            for _ in range(2)
+        )
+        outcomes = await asyncio.gather(first.fetch(), second.fetch(), return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [NotPaid, NotPaid]
+
+        await asyncio.gather(first.fetch(), second.fetch())
+
+        assert purse.paid == [7]
+        assert not under_way
+
+    async def test_that_failed_while_nobody_waited_are_told_before_anything_is_paid_anew(self) -> None:
+        purse = Purse(NotPaid(1))
+        purse.is_open.clear()
+        output = output_of(Script(b"a", None, price=StreamPrice(amount=7, per="chunk")), purse)
+        reading = asyncio.create_task(output.fetch())
+        await settle()
+        reading.cancel()
+        await asyncio.wait((reading,))
+        purse.is_open.set()
+        await settle()
+
+        with pytest.raises(NotPaid):
+            await output.fetch()
+
+        assert purse.paid == []
+        assert await take_all(output) == [b"a"]
         assert purse.paid == [7]
 
     async def test_are_none_where_the_price_is_held(self) -> None:

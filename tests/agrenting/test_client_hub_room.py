@@ -9,6 +9,7 @@ import pytest
 
 from agrenting.client.contacts import Contacts
 from agrenting.client.hub_room import ABOUT, HubRoom, Said, parse_answer
+from agrenting.client.told_rooms import SentText
 from tests.agrenting.client_stage import NOW, OTHER_ID, OWN_ID, OWNER_ID, Stage, refusal, staged
 from tests.agrenting.test_client_contacts import REQUEST_ID, RESPOND, Book, asked, asks, contact
 
@@ -258,6 +259,29 @@ async def test_a_refusal_of_the_market_is_told_and_the_end_too(hub: Hub) -> None
 
     assert answer == "The market refuses that for bob/clerk: It is request_resolved."
     assert hub.written()[-1] == f"@[[{OWNER_ID}]] It was cancelled: request {REQUEST_ID} needs no answer any more."
+
+
+async def test_an_end_stands_behind_its_request_however_slow_the_writing_is(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    post, gate = hub.contacts.rooms.post, asyncio.Event()
+
+    async def slow(room_id: str, content: str, mentions: list[str], *, key: str) -> SentText:
+        if " is from " in content:
+            await gate.wait()
+        return await post(room_id, content, mentions, key=key)
+
+    monkeypatch.setattr(hub.contacts.rooms, "post", slow)
+    await hub.open()
+    hub.book.topic.come("contact_request_received", asks())
+    hub.book.topic.come("contact_request_updated", {"id": REQUEST_ID, "status": "cancelled"})
+    await hub.book.topic.settled()
+    gate.set()
+    await hub.book.topic.settled()
+
+    question, end = hub.written()
+    assert " is from " in question
+    assert "It was cancelled" in end
 
 
 async def test_ends_of_other_requests_are_not_told(hub: Hub) -> None:

@@ -74,7 +74,7 @@ async def pair() -> Pair:
 
 async def until(is_so: Callable[[], bool]) -> None:
     """Let everybody go on until something is so."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not is_so():  # noqa: ASYNC110 - a fake server has no events; nobody waits for time to pass
             await asyncio.sleep(0)
 

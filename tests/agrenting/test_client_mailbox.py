@@ -261,6 +261,7 @@ async def test_closing_cancels_what_is_under_way_and_it_stays_unanswered(desk: D
 
     await desk.mailbox.close()
     assert desk.acknowledged() == []
+    assert desk.topic.is_left
     del desk.gates["1"]
     await desk.mailbox.start()
     desk.topic.come("new_message", told("1"))
@@ -278,6 +279,17 @@ async def test_a_closed_connection_ends_the_reading_quietly_and_who_waits_for_an
 
     with pytest.raises(Disconnected):
         await waiting
+
+
+async def test_who_waits_for_an_answer_is_told_the_end_also_where_the_reading_has_not_begun(desk: Desk) -> None:
+    def end(_: dict[str, Any]) -> dict[str, Any]:
+        desk.stage.context.cancel_background()
+        return sent("queued")
+
+    desk.stage.on("GET", "/messages/m1", end)
+
+    with pytest.raises(Disconnected):
+        await desk.mailbox.answered("m1")
 
 
 async def test_what_is_no_message_ends_the_agent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from agrenting.client.errors import (
 from agrenting.client.paid_channel import CROSSED
 from agrenting.client.payment_channel import PaymentChannel
 from tests import paying
-from tests.agrenting.payment_town import TASK_ID, Town, busy_once, within
+from tests.agrenting.payment_town import TASK_ID, WITHIN_S, Town, busy_once, within
 from tests.channels.roles import ALICE, BOB
 
 Json = dict[str, Any]
@@ -77,20 +76,18 @@ async def test_payments_of_one_agent_go_one_after_another(town: Town) -> None:
 
 
 async def test_both_pay_at_once_and_each_payment_is_made_once(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agrenting.client.payment_channel.TURN_S", 0.5)
+    monkeypatch.setattr("agrenting.client.payment_channel.TURN_S", 10 * WITHIN_S)  # Who waits for it waits in vain.
     alice, bob = await town.online(town.alice, ANY), await town.online(town.bob, ANY)
 
     async def pay(channel: PaymentChannel, amount: int) -> None:
-        for _ in range(20):
+        for _ in range(8):
             await channel.pay(amount)
 
-    began = time.monotonic()
     await within(asyncio.gather(pay(alice, 3), pay(bob, 2)))
 
-    assert time.monotonic() - began < 5 * 0.5, "nobody waits for whoever has had its turn"
-    assert shares(town) == (1_000 - 60 + 40, 1_000 + 60 - 40)
+    assert shares(town) == (1_000 - 24 + 16, 1_000 + 24 - 16)
     made = [step for step in town.stage.steps if step.kind == "transfer"]
-    assert len(made) == 40
+    assert len(made) == 16
     assert len(nonces(town)) - len(made) <= 2, "once they have met they take turns"
 
 

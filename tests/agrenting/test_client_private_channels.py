@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agrenting.client.errors import Disconnected, MalformedAnswer, RefusedByServer, TopicEnded
+from agrenting.client.errors import Disconnected, MalformedAnswer, NoAnswer, RefusedByServer, TopicEnded
 from agrenting.client.private_channels import PrivateChannel, PrivateChannels
 from agrenting.client.told_private import (
     ContextTold,
@@ -167,6 +167,75 @@ async def test_what_comes_while_the_missed_is_asked_for_is_newer_and_told_once(c
 
     told = [event.context["n"] for event in events.drain() if isinstance(event, ContextTold)]
     assert told == [6, 7]
+
+
+async def test_a_reader_of_contexts_that_gives_up_waiting_hears_the_next_one(chamber: Chamber) -> None:
+    channel = await chamber.channels.join(ID)
+    prices = channel.listen("x.price")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(anext(prices), 0.001)
+
+    chamber.tell(PRICE)
+
+    assert await anext(prices) == PRICE
+
+
+async def test_what_was_missed_is_asked_for_again_where_no_reply_comes_in_time(chamber: Chamber) -> None:
+    channel = await chamber.channels.join(ID)
+    events = channel.events()
+    answers: list[Any] = [NoAnswer("slow"), {"context": PRICE}, NoAnswer("slow"), {"context": PRICE}]
+    chamber.stage.on("push", "getCurrentContextRequest", lambda _: answers.pop(0))
+
+    chamber.topic.rejoin(joined(OWN_ID))
+
+    assert await anext(events) == ContextTold(context=PRICE, from_handle=None, instance_id=None)
+
+
+async def test_what_was_told_here_is_not_told_back_where_its_reply_was_lost(chamber: Chamber) -> None:
+    channel = await chamber.channels.join(ID)
+    events = channel.events()
+
+    def take(body: dict[str, Any]) -> Any:
+        chamber.newest = dict.fromkeys((None, "x.price"), body["context"])
+        return Disconnected("the reply is lost")
+
+    chamber.stage.on("push", "broadcastRequest", take)
+    with pytest.raises(Disconnected):
+        await channel.broadcast(PRICE)
+
+    chamber.topic.rejoin(joined(OWN_ID))
+    await chamber.topic.settled()
+
+    assert events.drain() == []
+
+
+async def test_a_channel_that_was_left_can_be_joined_again_and_tells_again(chamber: Chamber) -> None:
+    channel = PrivateChannel(chamber.stage.context, ID)
+    early = channel.events()
+    await channel.join()
+    await channel.join()
+    assert len(chamber.topic.joined) == 1, "joining again does nothing"
+    chamber.tell(PRICE)
+    await chamber.topic.settled()
+    assert len(early.drain()) == 1
+    await channel.leave()
+
+    await channel.join()
+    prices = channel.listen()
+    chamber.tell(PRICE)
+
+    assert await anext(prices) == PRICE
+    with pytest.raises(StopAsyncIteration):
+        await anext(early)
+
+
+async def test_who_listens_is_told_the_end_also_where_the_reading_has_not_begun(chamber: Chamber) -> None:
+    channel = await chamber.channels.join(ID)
+    events = channel.events()
+
+    chamber.stage.context.cancel_background()
+
+    assert [event async for event in events] == []
 
 
 async def test_a_channel_that_is_over_while_the_missed_is_asked_for_just_ends(chamber: Chamber) -> None:

@@ -18,6 +18,7 @@ from agrenting.client.context import AgentContext
 from agrenting.client.errors import BeyondLimit, NoAnswer, NoSigningKey
 from agrenting.client.job import Job
 from agrenting.client.providing import Providing
+from agrenting.client.service import FOLLOWED_MAX
 from agrenting.client.signals import SIGNALS, Signals
 from agrenting.client.strategies import Boulware, FixedLimit, Strategy
 from agrenting.client.told_messages import Message
@@ -44,6 +45,12 @@ class Hall:
         self.lists: dict[str, list[Json]] = {}
         self.handlers: dict[str, list[Callable[[Message], Any]]] = {}
         self.refuses: dict[str, Exception] = {}
+        self.refuses_at_first: dict[str, list[Exception]] = {}
+        """How the first few times of something are answered: `join`, `announce`, `mailbox`, or a path."""
+        self.ends: dict[str, list[Json]] = {}
+        """What is told of tasks that were done: by the join of their topic, and after it."""
+        self.followed: set[str] = set()
+        """Tasks whose topics are joined."""
         self.is_joined = False
         self.running: dict[str, asyncio.Event] = {}
         """Tasks that are done at present, and what lets them end."""
@@ -59,6 +66,12 @@ class Hall:
         self.bargaining_error: Exception | None = None
         self.bargaining = asyncio.Event()
         self.bargaining.set()
+
+    def ask(self, what: str) -> None:
+        """Something is asked for."""
+        answers = self.refuses_at_first.get(what)
+        if answers:
+            raise answers.pop(0)
 
     def names(self, event: str) -> list[Any]:
         return [payload.get("capabilities") for name, payload in self.pushed if name == event]
@@ -82,7 +95,7 @@ class Hall:
         return lambda: self.handlers[type_].remove(handler)
 
     async def start(self) -> None:
-        return None
+        self.ask("mailbox")
 
     # Bargaining.
 
@@ -104,12 +117,14 @@ class Topic:
         self._hall = hall
 
     async def join(self) -> None:
+        self._hall.ask("join")
         self._hall.is_joined = True
 
     async def leave(self) -> None:
         self._hall.is_joined = False
 
     async def push(self, event: str, payload: Json) -> None:
+        self._hall.ask(event)
         self._hall.pushed.append((event, payload))
         if event in self._hall.refuses:
             raise self._hall.refuses[event]
@@ -117,6 +132,28 @@ class Topic:
     async def next_event(self) -> tuple[str, Any]:
         await asyncio.get_running_loop().create_future()
         raise AssertionError("nobody comes")
+
+
+class TaskTopic:
+    """The topic of a task that is done, in a hall."""
+
+    def __init__(self, hall: Hall, name: str) -> None:
+        self._hall = hall
+        self._id = name.removeprefix("task:")
+
+    async def join(self) -> Json:
+        self._hall.ask(self._id)
+        self._hall.followed.add(self._id)
+        return self._hall.ends[self._id].pop(0)
+
+    async def leave(self) -> None:
+        self._hall.followed.discard(self._id)
+
+    async def next_event(self) -> tuple[str, Any]:
+        while not self._hall.ends[self._id]:  # noqa: ASYNC110 - stand-ins have no events
+            await asyncio.sleep(0)
+        task = self._hall.ends[self._id].pop(0)
+        return ("task_updated", {"task": task}) if "status" in task else ("progress", task)
 
 
 class Serving:
@@ -151,6 +188,7 @@ def hall(monkeypatch: pytest.MonkeyPatch) -> Hall:
     hall = Hall()
 
     async def every(_context: object, path: str, kind: Any, **query: Any) -> AsyncIterator[Any]:
+        hall.ask(path)
         for row in hall.lists.get(f"{path} {query['status']}", []):
             yield kind(**row)
 
@@ -167,6 +205,7 @@ def hall(monkeypatch: pytest.MonkeyPatch) -> Hall:
     }
     for name, stand_in in stand_ins.items():
         monkeypatch.setattr(f"agrenting.client.service.{name}", stand_in)
+    monkeypatch.setattr("agrenting.client.task_ends.KeptTopic", lambda _connection, name: TaskTopic(hall, name))
     return hall
 
 
@@ -333,6 +372,151 @@ class TestBeingThere:
         assert hall.done == ["a"]
 
 
+def refused(*reasons: str) -> list[Exception]:
+    return [RefusedByServer(reason, "", {}) for reason in reasons]
+
+
+class TestNotNow:
+    @pytest.mark.parametrize("what", ["join", "announce", "mailbox", "/tasks", "/negotiations"])
+    async def test_he_keeps_trying_and_says_so_however_long_it_lasts(
+        self, hall: Hall, caplog: pytest.LogCaptureFixture, what: str
+    ) -> None:
+        hall.lists["/tasks pending"] = [{"id": "a", "capability": "translate"}]
+        hall.refuses_at_first[what] = [
+            *refused("rate_limited", "unavailable", "draining", "internal_error", "503"),
+            NoAnswer("no reply"),
+        ]
+        async with Bob(hall).offers().serving() as serving:
+            await until(lambda: "a" in hall.running)
+            await until(lambda: not hall.refuses_at_first[what])
+            assert not serving.done()
+
+        warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+        assert len(warnings) == 6
+        assert all("tried again in 0.0 s" in warning for warning in warnings)
+        assert "rate_limited" in warnings[0]
+
+    @pytest.mark.parametrize("what", ["join", "announce", "mailbox", "/tasks", "/negotiations"])
+    @pytest.mark.parametrize("reason", ["missing_scope", "agent_banned", "invalid_credential"])
+    async def test_what_will_not_go_away_ends_it(self, hall: Hall, what: str, reason: str) -> None:
+        hall.refuses_at_first[what] = refused("rate_limited", reason)
+
+        with pytest.raises(RefusedByServer, match=reason):
+            await Bob(hall).offers().providing.serve()
+        assert not hall.is_joined
+
+    @pytest.mark.parametrize("what", ["join", "/tasks"])
+    async def test_a_stop_does_not_wait_for_it(self, hall: Hall, what: str) -> None:
+        hall.connection.backoff = Backoff(first_s=1_000.0, most_s=1_000.0, chance=lambda: 1.0)
+        hall.refuses_at_first[what] = refused("rate_limited")
+        bob = Bob(hall, drain_s=1_000.0).offers()
+        serving = asyncio.create_task(bob.providing.serve())
+        await until(lambda: not hall.refuses_at_first[what])
+
+        bob.providing.stop()
+        async with asyncio.timeout(PATIENCE_S):
+            await serving
+
+    async def test_what_was_taken_up_before_is_not_taken_up_twice(self, hall: Hall) -> None:
+        hall.lists["/tasks pending"] = [{"id": "a", "capability": "translate"}]
+        hall.refuses_at_first["/negotiations"] = refused("rate_limited")
+        async with Bob(hall).offers().serving():
+            await until(lambda: "a" in hall.running and not hall.refuses_at_first["/negotiations"])
+            for _ in range(20):  # The lists are read once more.
+                await asyncio.sleep(0)
+            hall.running["a"].set()
+            await until(lambda: not hall.running)
+
+        assert hall.done == ["a"]
+
+
+HELD: Json = {"status": "completed", "escrow_status": "held"}
+PAID: Json = {"status": "completed", "escrow_status": "released"}
+FAILED: Json = {"status": "failed", "escrow_status": "refunded"}
+DISPUTED: Json = {"status": "disputed", "escrow_status": "held"}
+
+
+class TestEnds:
+    async def do(self, hall: Hall, *task_ids: str) -> None:
+        await hall.hand_off(*task_ids)
+        for id_ in task_ids:
+            await until(lambda: id_ in hall.running)  # noqa: B023 - it is awaited here
+            hall.running[id_].set()
+
+    async def test_it_is_told_how_a_task_has_ended_and_what_becomes_of_its_price(self, hall: Hall) -> None:
+        told: list[Json] = []
+        hall.ends["a"] = [HELD]
+        async with Bob(hall, concurrency=1).offers(on_end=told.append).serving():
+            await self.do(hall, "a")
+            await until(lambda: told == [HELD])
+            assert hall.followed == {"a"}
+            hall.ends["a"] += [{"percent": 1}, HELD, DISPUTED, PAID]
+            await until(lambda: told == [HELD, DISPUTED, PAID])
+            await until(lambda: not hall.followed)
+
+    async def test_one_that_waits_for_its_price_takes_no_slot(self, hall: Hall) -> None:
+        told: list[Json] = []
+        hall.ends = {"a": [HELD], "b": [FAILED]}
+        async with Bob(hall, concurrency=1).offers(on_end=told.append, concurrency=1).serving():
+            await self.do(hall, "a", "b")
+            await until(lambda: told == [HELD, FAILED])
+            assert hall.followed == {"a"}
+
+    async def test_of_many_the_newest_are_waited_for(self, hall: Hall) -> None:
+        ids = [f"t{number:02d}" for number in range(FOLLOWED_MAX + 2)]
+        hall.ends = {id_: [HELD] for id_ in ids}
+        async with Bob(hall, concurrency=1).offers(on_end=lambda _task: None).serving():
+            await self.do(hall, *ids)
+            await until(lambda: hall.followed == {*ids[2:]})
+
+        assert hall.followed == set()
+
+    async def test_a_stop_waits_until_an_end_is_told_and_not_for_the_price(self, hall: Hall) -> None:
+        told: list[Json] = []
+        hall.ends = {"a": [HELD], "b": [{"status": "in_progress", "escrow_status": "held"}]}
+        bob = Bob(hall, drain_s=PATIENCE_S).offers(on_end=told.append)
+        async with bob.serving() as serving:
+            await self.do(hall, "a", "b")
+            await until(lambda: told == [HELD] and not hall.ends["b"])
+            bob.providing.stop()
+            await until(lambda: hall.followed == {"b"})
+            hall.ends["b"].append(HELD)
+            async with asyncio.timeout(PATIENCE_S):
+                await serving
+
+        assert (told, hall.followed) == ([HELD, HELD], set())
+
+    @pytest.mark.parametrize("error", [RefusedByServer("not_found", "", {}), NoAnswer("no reply")])
+    async def test_what_cannot_be_learnt_is_not_told(self, hall: Hall, error: Exception) -> None:
+        told: list[Json] = []
+        hall.ends = {"a": [PAID], "b": [PAID]}
+        hall.refuses_at_first["a"] = [error]
+        async with Bob(hall).offers(on_end=told.append).serving() as serving:
+            await self.do(hall, "a")
+            await until(lambda: not hall.refuses_at_first["a"])
+            await self.do(hall, "b")
+            await until(lambda: told == [PAID])
+            assert not serving.done()
+
+    async def test_no_task_is_a_lie(self, hall: Hall) -> None:
+        hall.ends["a"] = [{"status": "completed"}]
+        async with Bob(hall).offers(on_end=lambda _task: None).serving() as serving:
+            await self.do(hall, "a")
+
+            with pytest.raises(LyingServer):
+                await serving
+
+    async def test_who_is_told_may_fail(self, hall: Hall, caplog: pytest.LogCaptureFixture) -> None:
+        def fail(_task: Json) -> None:
+            raise KeyError("price")
+
+        hall.ends["a"] = [PAID]
+        async with Bob(hall).offers(on_end=fail).serving() as serving:
+            await self.do(hall, "a")
+            await until(lambda: "has failed" in caplog.text)
+            assert not serving.done()
+
+
 class TestTasks:
     async def test_what_was_not_finished_is_taken_up_what_has_begun_first_then_the_oldest(self, hall: Hall) -> None:
         for status, ids in (("in_progress", "dc"), ("pending", "ba")):
@@ -462,12 +646,15 @@ class TestNegotiations:
 
         assert hall.terms == [judge, None]
 
-    def test_what_judges_terms_later_is_refused(self, hall: Hall) -> None:
+    def test_what_judges_terms_or_hears_of_the_end_later_is_refused(self, hall: Hall) -> None:
         async def later(_terms: Json) -> bool:
             return False
 
         with pytest.raises(TypeError, match="no coroutine function"):
             Bob(hall).offers(terms=later)
+
+        with pytest.raises(TypeError, match="no coroutine function"):
+            Bob(hall).offers(on_end=later)
 
     async def test_without_a_signing_key_it_is_rejected(self, hall: Hall) -> None:
         hall.bargaining_error = NoSigningKey()
@@ -575,6 +762,20 @@ class TestStopping:
                 await serving
 
         assert hall.stopped == ["a"]
+
+    async def test_not_getting_an_answer_to_being_away_leaves_the_tasks_their_time(self, hall: Hall) -> None:
+        hall.refuses["update_metadata"] = NoAnswer("no reply")
+        bob = Bob(hall, drain_s=PATIENCE_S).offers()
+        async with bob.serving() as serving:
+            await hall.hand_off("a")
+            await until(lambda: bool(hall.running))
+            bob.providing.stop()
+            await until(lambda: hall.pushed[-1][0] == "update_metadata")
+            await asyncio.sleep(0)
+            hall.running["a"].set()
+            await serving
+
+        assert hall.done == ["a"]
 
     async def test_cancelled_it_does_not_wait_either(self, hall: Hall) -> None:
         bob = Bob(hall, drain_s=60.0).offers()

@@ -12,6 +12,7 @@ from agrenting.client import Disconnected, LyingServer, NoAnswer, RefusedByServe
 from agrenting.client.errors import TopicEnded, WrongAnswer, WrongPrice
 from agrenting.client.job import Job, TaskFailed
 from agrenting.client.serving import cancelled, leave
+from tests.agrenting.client_task_server import TASK_ID
 from tests.agrenting.provider_ground import ALICE_ID, BOB_ID, Ground, ProvidedTask
 
 FOREVER_S = 60.0
@@ -739,3 +740,86 @@ async def test_cancelling_waits_for_the_end_and_goes_on_when_it_is_cancelled_its
         await stopping
 
     assert work.cancelled()
+
+
+class Stubborn:
+    """A handler that keeps cancellations to itself until it is let go."""
+
+    def __init__(self) -> None:
+        self.is_waiting = asyncio.Event()
+        self.may_go = asyncio.Event()
+        self.cancellations = 0
+        self.has_ended = asyncio.Event()
+
+    async def work(self, _job: Job) -> int:
+        try:
+            while not self.may_go.is_set():
+                self.is_waiting.set()
+                try:
+                    await self.may_go.wait()
+                except asyncio.CancelledError:
+                    self.cancellations += 1
+            return 0
+        finally:
+            self.has_ended.set()
+
+
+class TestStubbornHandlers:
+    @pytest.fixture(autouse=True)
+    def soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("agrenting.client.serving.STUBBORN_S", 0.01)
+
+    async def test_at_a_stop_it_is_named_and_left_behind(
+        self, ground: Ground, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        stubborn = Stubborn()
+        serving = ground.begin(stubborn.work)
+        await stubborn.is_waiting.wait()
+
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+
+        assert not stubborn.has_ended.is_set()
+        assert f"the handler of translate, task {TASK_ID} was cancelled" in caplog.text
+        assert "must not keep CancelledError to itself" in caplog.text
+        assert "left behind" in caplog.text
+        stubborn.may_go.set()
+        await stubborn.has_ended.wait()
+
+    async def test_at_the_tasks_end_it_is_named_and_waited_for_because_it_works_still(
+        self, ground: Ground, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        stubborn = Stubborn()
+        serving = ground.begin(stubborn.work)
+        await stubborn.is_waiting.wait()
+
+        ground.server.end("cancelled")
+        async with asyncio.timeout(FOREVER_S):
+            while "must not keep" not in caplog.text:  # noqa: ASYNC110 - a log has no events
+                await asyncio.sleep(0)
+        assert not serving.done()
+        stubborn.may_go.set()
+
+        assert await serving
+        assert ("left behind" in caplog.text, stubborn.cancellations) == (False, 1)
+
+    async def test_a_stop_meanwhile_does_not_wait_for_it(
+        self, ground: Ground, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        stubborn = Stubborn()
+        serving = ground.begin(stubborn.work)
+        await stubborn.is_waiting.wait()
+        ground.server.end("cancelled")
+        async with asyncio.timeout(FOREVER_S):
+            while not stubborn.cancellations:  # noqa: ASYNC110 - it has no event for that
+                await asyncio.sleep(0)
+
+        serving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await serving
+
+        assert (stubborn.cancellations, stubborn.has_ended.is_set()) == (2, False)
+        assert "left behind" in caplog.text
+        stubborn.may_go.set()
+        await stubborn.has_ended.wait()

@@ -1,5 +1,6 @@
 """The client's REST door, against a server that answers what the test says and remembers what it was asked."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -41,6 +42,7 @@ class Counter:
         self.asked: list[Asked] = []
         self.may_answer = Event()
         self.may_answer.set()
+        self.was_asked = Event()
 
 
 @pytest.fixture
@@ -52,6 +54,7 @@ def counter() -> Iterator[Counter]:
             body = self.rfile.read(int(self.headers.get("content-length", "0")))
             headers = {name.lower(): value for name, value in self.headers.items()}
             opened.asked.append(Asked(self.command, self.path, json.loads(body) if body else None, headers))
+            opened.was_asked.set()
             opened.may_answer.wait()
             answer = opened.first.pop(0) if opened.first else (opened.status, opened.body, {})
             if answer is None:
@@ -213,6 +216,23 @@ async def test_a_post_with_an_idempotency_key_is_repeated_until_it_is_answered(c
 
     assert {(asked.headers["idempotency-key"], asked.body["n"]) for asked in counter.asked} == {("once", 2)}
     assert len(counter.asked) == 12
+
+
+@pytest.mark.parametrize("ask", ["get", "post"])
+async def test_what_is_being_asked_when_the_client_is_closed_ends_and_is_not_repeated(
+    counter: Counter, ask: str
+) -> None:
+    counter.may_answer.clear()
+    async with RestClient(counter.url, KEY, backoff=QUICK) as alice:
+        work = alice.get("/meta") if ask == "get" else alice.post("/tasks", {}, idempotency_key="once")
+        asking = asyncio.create_task(work)
+        await asyncio.to_thread(counter.was_asked.wait)
+
+    with pytest.raises(Disconnected):
+        await asyncio.wait_for(asking, 30)
+    with pytest.raises(Disconnected, match="closed"):
+        await alice.get("/meta")
+    counter.may_answer.set()
 
 
 async def test_a_post_without_one_is_not_repeated_over_a_loss(counter: Counter) -> None:

@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from agrenting.client import rooms as module
+from agrenting.client.asking import every
 from agrenting.client.context import AgentContext
-from agrenting.client.errors import Disconnected, NobodyFound, RefusedByServer
+from agrenting.client.errors import Disconnected, MalformedAnswer, NobodyFound, RefusedByServer, WrongPrice
 from agrenting.client.room_message import RoomMessage
 from agrenting.client.rooms import ATTEMPTS_MAX, Rooms
 from agrenting.client.told_rooms import RoomText
@@ -28,6 +29,7 @@ class House:
         self.waiting: dict[str, list[dict[str, Any]]] = {}
         stage.on("GET", "/agent/chats", lambda _: [room(id_) for id_ in self.there])
         for id_ in ("r1", "r2", "r3"):
+            stage.on("GET", f"/agent/chats/{id_}", lambda _, id_=id_: self.look(id_))
             stage.on("GET", f"/agent/chats/{id_}/messages", lambda _, id_=id_: self.waiting.get(id_, []))
         stage.on("POST", ".*/messages/[^/]+/.+", {"id": "m", "status": "processing", "attempt_number": 1})
         stage.on("POST", "/agent/chats/[^/]+/messages", {"id": "m", "recipients": []})
@@ -45,6 +47,9 @@ class House:
         """Which texts were marked how."""
         parts = [path.split("/") for method, path, _ in self.stage.asked if method == "POST" and "/messages/" in path]
         return [(part[-2], part[-1]) for part in parts]
+
+    def look(self, room_id: str) -> Any:
+        return room(room_id) if room_id in self.there else refusal("not_found")
 
     async def note(self, message: RoomMessage) -> None:
         self.heard.append(message.plain)
@@ -289,6 +294,108 @@ async def test_a_closed_connection_ends_the_reading_and_closing_leaves_the_rooms
 
     assert house.topic("r2").is_left
     await house.rooms.close()
+
+
+async def test_a_listener_is_told_the_end_also_where_no_room_was_read_yet(house: House) -> None:
+    texts = house.rooms.messages()
+
+    house.stage.context.cancel_background()
+
+    with pytest.raises(Disconnected):
+        await anext(texts)
+
+
+async def test_what_ends_the_agent_is_told_alone_however_many_rooms_are_left(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def fail() -> None:
+        raise WrongPrice("two prices")
+
+    async def read() -> None:
+        async with staged(monkeypatch, tmp_path) as stage:
+            house = House(stage)
+            house.rooms.on_message(house.note)
+            await house.settled()
+            stage.context.spawn(fail(), "what finds the server lying")
+            await asyncio.Event().wait()
+
+    with pytest.raises(ExceptionGroup) as group:
+        await read()
+
+    assert [type(error) for error in group.value.exceptions] == [WrongPrice]
+
+
+async def test_a_room_that_the_agent_comes_into_again_while_its_end_is_heard_is_read(house: House) -> None:
+    house.rooms.on_message(house.note)
+    await house.settled()
+    answers: list[Any] = [refusal("not_found"), [text("1")]]
+    house.stage.on("GET", "/agent/chats/r1/messages", lambda _: answers.pop(0))
+    house.topic("r1").rejoin()
+    house.own.come("room_added", room("r1"))  # Before anybody has seen to what was refused.
+    await house.settled()
+    assert house.heard == ["say 1"]
+
+    answers[:] = [refusal("not_found"), [text("2")]]
+    house.topic("r1").rejoin()
+    house.own.come("room_added", room("r1"))
+    await house.settled()
+
+    assert house.heard == ["say 1", "say 2"], "it is so each time"
+
+
+async def test_what_comes_while_a_room_is_offered_to_somebody_new_waits_its_turn(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house.rooms.messages():
+        await house.settled()
+    house.waiting = {"r1": [text("1"), text("2")]}
+    gate = asyncio.Event()
+
+    async def slowly(*asked: Any) -> AsyncIterator[Any]:
+        async for one in every(*asked):
+            yield one
+            await gate.wait()
+
+    monkeypatch.setattr(module, "every", slowly)
+    texts = house.rooms.messages()
+    await house.settled()
+    house.topic("r1").come("message_created", text("3"))
+    await house.settled()
+    gate.set()
+    await house.settled()
+
+    assert [message.id for message in texts.drain()] == ["1", "2", "3"]
+
+
+async def test_what_nobody_took_in_a_room_is_offered_to_who_has_it_for_itself(house: House) -> None:
+    async with house.rooms.messages():
+        await house.settled()
+    house.waiting = {"r1": [text("1")]}
+    house.topic("r1").come("message_created", text("1"))
+    await house.settled()
+
+    house.rooms.on_message(house.note, room_id="r1")
+    await house.settled()
+
+    assert house.heard == ["say 1"]
+
+
+async def test_a_lie_that_is_found_while_a_room_is_offered_again_ends_the_agent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    async def read() -> None:
+        async with staged(monkeypatch, tmp_path) as stage:
+            house = House(stage)
+            async with house.rooms.messages():
+                await house.settled()
+            house.waiting = {"r1": [{"id": "no text"}]}
+            house.rooms.on_message(house.note)
+            await asyncio.Event().wait()
+
+    with pytest.raises(ExceptionGroup) as group:
+        await read()
+
+    assert group.group_contains(MalformedAnswer)
 
 
 async def test_rooms_are_made_named_and_peopled(house: House) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -28,7 +29,7 @@ class Work:
     client_handle = "alice/reader"
 
     def __init__(self, *chunks: bytes, open_end: bool = False, error: Exception | None = None) -> None:
-        self.input = {"a": [1]}
+        self.input: Any = {"a": [1]}
         self.exit_codes: list[int | None] = []
         self._chunks, self._open_end, self._error = chunks, open_end, error
 
@@ -99,13 +100,16 @@ async def test_any_exit_code_but_zero_fails_the_task(command: str, exit_code: in
     assert (failure.value.type, failure.value.details) == ("command_failed", {"exit_code": exit_code})
 
 
-async def test_a_program_that_cannot_be_started_fails_the_task() -> None:
+async def test_a_program_that_cannot_be_started_fails_the_task_and_the_log_says_why(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     work = Work()
 
     with pytest.raises(TaskFailed, match="command_not_started"):
         await work.run("no-such-program")
 
     assert work.exit_codes == [None]
+    assert "task t1: no-such-program could not be started: " in caplog.text
 
 
 async def test_of_input_that_breaks_off_no_output_is_made_whole() -> None:
@@ -136,14 +140,43 @@ STUBBORN = "import signal, time; signal.signal(15, signal.SIG_IGN); print('here'
 async def test_a_program_is_told_its_task_and_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGRENTING_API_KEY", "agk_secret-of-bob")
 
-    told = (await Work().run("env")).decode().splitlines()
+    told = dict(line.split("=", 1) for line in (await Work().run("env")).decode().splitlines())
 
-    assert {line for line in told if line.startswith("AGRENTING_")} == {
-        "AGRENTING_TASK_ID=t1",
-        "AGRENTING_CAPABILITY=upper",
-        'AGRENTING_INPUT={"a":[1]}',
+    path = told.pop("AGRENTING_INPUT_FILE")
+    assert {name: value for name, value in told.items() if name.startswith("AGRENTING_")} == {
+        "AGRENTING_TASK_ID": "t1",
+        "AGRENTING_CAPABILITY": "upper",
+        "AGRENTING_INPUT": '{"a":[1]}',
     }
-    assert f"PATH={os.environ['PATH']}" in told
+    assert told["PATH"] == os.environ["PATH"]
+    assert path.endswith(".json")  # What becomes of it is tested below.
+
+
+async def test_input_of_any_size_is_in_a_file_for_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    work = Work()
+    work.input = {"a": "ü" * 200_000}
+
+    shown = await work.run(
+        "sh", "-c", 'stat -c %a "$AGRENTING_INPUT_FILE"; echo "${AGRENTING_INPUT-not set}"; cat "$AGRENTING_INPUT_FILE"'
+    )
+
+    mode, variable, content = shown.decode().split("\n", 2)
+    assert (mode, variable) == ("600", "not set")
+    assert json.loads(content) == work.input
+    assert held_by(tmp_path) == {}
+
+
+@pytest.mark.parametrize("command", [("false",), ("no-such-program",), ("sh", "-c", "kill -9 $$")])
+async def test_that_file_goes_however_the_program_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    with pytest.raises(TaskFailed):
+        await Work().run(*command)
+
+    assert held_by(tmp_path) == {}
 
 
 # Both ends.

@@ -16,9 +16,9 @@ from agrenting.client import (
     StreamRewritten,
     TopicEnded,
 )
-from agrenting.client.errors import MalformedAnswer
+from agrenting.client.errors import LostChunks, MalformedAnswer
 from agrenting.client.socket import Topic
-from tests.agrenting.client_task_server import TASK_ID, TaskServer
+from tests.agrenting.client_task_server import TASK_ID, Stream, TaskServer
 
 LINES = tuple(b"line %d;" % number for number in range(12))
 SOON_S = 0.02
@@ -55,7 +55,7 @@ async def paid() -> Pair:
 
 async def until(is_so: Callable[[], bool]) -> None:
     """Let everybody go on until something is so."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not is_so():  # noqa: ASYNC110 - a fake server has no events; nobody waits for time to pass
             await asyncio.sleep(0)
 
@@ -238,6 +238,15 @@ async def test_an_acknowledgement_of_other_bytes_is_told_to_who_sends_the_next_o
     await refuses(LyingServer, pair.alice.flush())
 
 
+async def test_an_acknowledgement_of_nothing_is_told_to_who_waits_for_it(pair: Pair) -> None:
+    pair.server.is_slow = True
+    await pair.alice.send(b"first")
+    await until(lambda: bool(pair.server.waiting))
+    pair.server.waiting[0].reply.set_result({"seq": 0, **Stream().told})
+
+    await refuses(LostChunks, pair.alice.close())
+
+
 async def test_what_is_taken_back_is_joined_again_without_the_application(pair: Pair) -> None:
     pair.server.is_slow = True
     await send(pair.alice, LINES[:3])
@@ -400,7 +409,7 @@ async def test_a_connection_that_is_given_up_is_not_waited_for(pair: Pair) -> No
     await send(pair.alice, LINES[:2])
     await until(lambda: len(pair.server.waiting) == 2)
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await pair.alice.join(pair.server.socket("client"))
     await until(lambda: len(pair.server.waiting) == 4)
     pair.server.sync()

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from agrenting.client import watching as module
-from agrenting.client.errors import Disconnected, RefusedByServer
+from agrenting.client.errors import Disconnected, NoAnswer, RefusedByServer
 from agrenting.client.watching import Watching
 from tests.agrenting.client_stage import NOW, OWN_ID, OWNER_ID, Stage, StageTopic, refusal, settle, staged
 
 LATER = "2026-03-01T12:00:01Z"
+LATEST = "2026-03-01T12:00:02Z"
 NUMBERS = [
     "tasks_total",
     "tasks_completed",
@@ -221,6 +222,48 @@ async def test_a_closed_connection_and_closing_end_what_is_told(tower: Tower) ->
 
     with pytest.raises(Disconnected):
         await anext(updates)
+
+    assert tower.topic.is_left
+
+
+async def test_who_listens_is_told_the_end_also_where_the_reading_has_not_begun(tower: Tower) -> None:
+    updates = tower.watching.updates()
+
+    tower.stage.context.cancel_background()
+
+    with pytest.raises(Disconnected):
+        await anext(updates)
+
+
+async def test_a_subscription_that_is_not_answered_in_time_is_made_again(tower: Tower) -> None:
+    answers: list[Any] = [NoAnswer("slow"), {"alerts": [alert("1")], "has_more": False}]
+    tower.stage.on("push", "subscribe_alerts", lambda _: answers.pop(0))
+    activities: list[Any] = [NoAnswer("slow"), {"activity": [activity("2")]}]
+    tower.stage.on("push", "subscribe_activity", lambda _: activities.pop(0))
+
+    alerts, seen = tower.watching.alerts(), tower.watching.activity()
+
+    assert ((await anext(alerts)).id, (await anext(seen)).id) == ("1", "2")
+
+
+async def test_an_end_that_is_read_after_a_loss_and_told_as_well_is_told_once(tower: Tower) -> None:
+    tower.active = [alert("1")]
+    alerts = tower.watching.alerts()
+    await settle()
+    alerts.drain()
+    tower.active = []
+    tower.stage.on("GET", "/alerts/1", alert("1", "resolved", LATER))
+
+    tower.topic.rejoin({"metrics": metrics(0)})
+    tower.topic.come("alert", alert("1", "acknowledged"))  # Both came between the subscription and the reading.
+    tower.topic.come("alert", alert("1", "resolved", LATER))
+    await settle()
+
+    assert [one.status for one in alerts.drain()] == ["resolved"]
+    tower.topic.come("alert", alert("1", "active", LATEST))
+    await settle()
+    assert [one.status for one in alerts.drain()] == ["active"]
+    assert [one.id for one in tower.watching.alerts().drain()] == ["1"]
 
 
 async def test_questions_name_the_scope_and_leave_out_what_is_not_said(tower: Tower) -> None:

@@ -393,6 +393,7 @@ class ConsentMachine(RuleBasedStateMachine):
 CHECKS = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
 
+@pytest.mark.timeout(600)
 def test_whatever_is_done_at_once_or_in_turn_consent_decides() -> None:
     run_state_machine_as_test(
         ConsentMachine,

@@ -256,7 +256,7 @@ async def test_a_drain_answers_what_is_under_way_and_closes(hall: Floor) -> None
 
 
 async def test_a_silent_socket_is_asked_and_closed(folder: Path) -> None:
-    async with floor(folder, dacp_heartbeat_s=0.01, socket_idle_s=0.2) as hall:
+    async with floor(folder, dacp_heartbeat_s=0.01, socket_idle_s=1.5) as hall:
         alice = await player(hall, "alice")
         async with hall.fdc3(alice) as owner:
             beat = await owner.event("heartbeatEvent")

@@ -53,7 +53,7 @@ async def test_a_fold_that_fails_is_tried_again(database: Database, monkeypatch:
             return 1
 
     running = asyncio.create_task(Failing(database, lambda: START).run_for_ever())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await done.wait()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

@@ -224,7 +224,7 @@ async def test_it_looks_again_though_a_look_has_failed(
 
     monkeypatch.setattr(check, "look", look)
     running = asyncio.create_task(check.run_for_ever())
-    await asyncio.wait_for(looked.wait(), 10)
+    await asyncio.wait_for(looked.wait(), 30)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 

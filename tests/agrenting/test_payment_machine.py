@@ -439,7 +439,7 @@ def run(*, examples: int, steps: int, answers_to_meet: set[str]) -> None:
     assert answers.keys() >= answers_to_meet
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_whatever_the_two_send_over_sockets_only_what_both_signed_is_paid() -> None:
     run(examples=12, steps=30, answers_to_meet=USUAL)
 

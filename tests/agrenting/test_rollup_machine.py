@@ -226,7 +226,7 @@ def _run(empty: Path, *, examples: int) -> None:
     )
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_after_every_step_the_sums_are_what_the_sources_say(empty: Path) -> None:
     _run(empty, examples=12)
 

@@ -323,7 +323,7 @@ async def wire_of() -> tuple[HubProtocol, Pipe]:
 async def test_a_peer_that_reads_is_waited_for_no_longer_than_it_takes_to_write() -> None:
     protocol, pipe = await wire_of()
     protocol.send_message("hello")
-    await asyncio.wait_for(protocol.drained(), 5)
+    await asyncio.wait_for(protocol.drained(), 30)
 
     assert b"".join(pipe.written).endswith(b"hello")
     assert protocol.outbox_bytes == 0
@@ -341,7 +341,7 @@ async def test_a_peer_that_does_not_read_is_waited_for_by_everybody_until_it_doe
 
     protocol.resume_writing()
 
-    await asyncio.wait_for(asyncio.gather(waiting[0], waiting[2]), 5)
+    await asyncio.wait_for(asyncio.gather(waiting[0], waiting[2]), 30)
     assert b"".join(pipe.written).endswith(b"hello")
 
 
@@ -354,4 +354,4 @@ async def test_nobody_waits_for_a_peer_that_is_gone() -> None:
 
     protocol.connection_lost(None)
 
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, 30)

@@ -4,10 +4,13 @@ None of the roll-ups is read here, and no code of ours but the database's file: 
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import wraps
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, ParamSpec
+
+Arguments = ParamSpec("Arguments")
 
 DAYS: Final = {"7d": 7, "30d": 30, "90d": 90}
 OPEN: Final = ("pending", "in_progress", "disputed")
@@ -339,6 +342,25 @@ def _milliseconds(text: str | None) -> int | None:
 
 def _marks(values: Sequence[str]) -> str:
     return f"({', '.join('?' * len(values))})"
+
+
+def at_one_time(test: Callable[Arguments, Awaitable[None]]) -> Callable[Arguments, Awaitable[None]]:
+    """A test that looks at a period on the page and in the tables: between both looks the period may have moved on.
+
+    What fails while a minute ends, with which periods of an hour, a day and more move, too, is looked at once more.
+    """
+
+    @wraps(test)
+    async def looked_at(*args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
+        minute = now_utc().replace(second=0, microsecond=0)
+        try:
+            await test(*args, **kwargs)
+        except AssertionError:
+            if minute == now_utc().replace(second=0, microsecond=0):
+                raise
+            await test(*args, **kwargs)
+
+    return looked_at
 
 
 def now_utc() -> datetime:

@@ -26,7 +26,7 @@ DEALS: Final = 120
 LATE_DEALS: Final = 36
 """Of these, in the last day."""
 LAST_DEALS: Final = 6
-"""And of those, in the last hour."""
+"""And of those, in the last hour, all with Bob's translator, so that there is something to see of it."""
 DOLLAR: Final = 1_000_000
 PURSE: Final = 4_000 * DOLLAR
 DEPOSIT: Final = 40 * DOLLAR
@@ -162,7 +162,8 @@ class Town:
         spent = await self._open_channel("dave/desk", "bob/translator")
         for number, moment in enumerate(moments):
             self.market.clock.now = max(self.market.clock.now, moment)
-            await self._deal(self.chance.choice(CLIENTS), self.chance.choice(OFTEN))
+            is_last = number >= DEALS - LAST_DEALS
+            await self._deal(self.chance.choice(CLIENTS), OFTEN[0] if is_last else self.chance.choice(OFTEN))
             if number % 3 == 0:
                 await self._pay(kept, "alice/reader", "bob/translator", self.chance.randrange(10, 90) * 10_000)
             if number % 9 == 0:
@@ -183,9 +184,11 @@ class Town:
     def _moments(self) -> list[datetime]:
         start = self.market.clock.now
         moments: list[datetime] = []
+        # How often is drawn depends on the time of day, so by a chance of its own: who deals with whom must not.
+        times = random.Random(8)
         while len(moments) < DEALS - LATE_DEALS:
-            moment = start + timedelta(seconds=self.chance.uniform(600, (DAYS - 1) * 86_400))
-            if self.chance.random() < (1.0 if 8 <= moment.hour < 18 else 0.25):
+            moment = start + timedelta(seconds=times.uniform(600, (DAYS - 1) * 86_400))
+            if times.random() < (1.0 if 8 <= moment.hour < 18 else 0.25):
                 moments.append(moment)
         end = start + timedelta(days=DAYS)
         ago_min = [self.chance.triangular(60, 1_380, 240) for _ in range(LATE_DEALS - LAST_DEALS)]

@@ -28,7 +28,7 @@ from tests.system.harness import ROOT
 
 SCREENSHOTS: Final = ROOT / "build" / "screenshots"
 AXE: Final = ROOT / "tests/system/js/node_modules/axe-core/axe.min.js"
-WITHIN_MS: Final = 15_000
+WITHIN_MS: Final = 30_000
 DESKTOP: Final = (1280, 800)
 PHONE: Final = (360, 740)
 FLAGS: Final = (

@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 from playwright.async_api import Locator, expect
 
-from tests.browser.books import Books, Span, buckets_of, now_utc, span_of
+from tests.browser.books import Books, Span, at_one_time, buckets_of, now_utc, span_of
 from tests.browser.history import Cast
 from tests.browser.screen import Screen, Screens
 from tests.browser.views import VIEWS, open_view, settled
@@ -76,6 +76,7 @@ async def cells(table: Locator) -> list[list[str]]:
 # Tiles.
 
 
+@at_one_time
 async def test_the_markets_tiles(shown: Shown, screens: Screens, books: Books) -> None:
     market, cast = shown
     screen = await open_view(screens, market.url, cast, "market")
@@ -93,6 +94,7 @@ async def test_the_markets_tiles(shown: Shown, screens: Screens, books: Books) -
 
 @pytest.mark.parametrize("period", PERIODS)
 @pytest.mark.parametrize("name", ["my-agents", "agent"])
+@at_one_time
 async def test_the_tiles_of_a_period(shown: Shown, screens: Screens, books: Books, name: str, period: str) -> None:
     market, cast = shown
     screen = await open_view(screens, market.url, cast, name)
@@ -165,6 +167,7 @@ async def test_an_agents_balance(shown: Shown, screens: Screens, books: Books, h
         await expect(screen.page.get_by_test_id(f"balance-{name}")).to_have_attribute("title", dollars(minor))
 
 
+@at_one_time
 async def test_the_table_of_an_owners_agents(shown: Shown, screens: Screens, books: Books) -> None:
     market, cast = shown
     screen = await open_view(screens, market.url, cast, "my-agents")
@@ -212,6 +215,7 @@ def shown_of(value: Any, metric: str) -> Any:
 
 @pytest.mark.parametrize("period", ["24 h", "30 d"])
 @pytest.mark.parametrize("name", ["market", "my-agents"])
+@at_one_time
 async def test_the_charts_over_time(shown: Shown, screens: Screens, books: Books, name: str, period: str) -> None:
     market, cast = shown
     screen = await open_view(screens, market.url, cast, name)
@@ -240,6 +244,7 @@ async def test_the_charts_over_time(shown: Shown, screens: Screens, books: Books
 
 
 @pytest.mark.parametrize("name", ["my-agents", "agent"])
+@at_one_time
 async def test_the_revenue(shown: Shown, screens: Screens, books: Books, name: str) -> None:
     market, cast = shown
     screen = await open_view(screens, market.url, cast, name)
@@ -270,6 +275,7 @@ async def ranking(card: Locator) -> list[tuple[str, int, int]]:
 
 
 @pytest.mark.parametrize("name", ["market", "my-agents", "agent"])
+@at_one_time
 async def test_the_heatmap(shown: Shown, screens: Screens, books: Books, name: str) -> None:
     market, cast = shown
     screen = await open_view(screens, market.url, cast, name)

@@ -157,7 +157,7 @@ REMOVED = "contact_removed"
 ONCE = NO_RETRY_REQUEST_OPTIONS
 """The SDK's client would try a 409 three times, over three seconds."""
 
-WITHIN_S = 10.0
+WITHIN_S = 30.0
 _numbers = itertools.count(1)
 T = TypeVar("T")
 

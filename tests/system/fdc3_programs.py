@@ -15,7 +15,7 @@ from tests.system.fdc3_schemas import Frame, faults_of
 from tests.system.harness import ROOT, AgentAccount, MarketProcess, free_environment
 
 SCRIPT = ROOT / "tests/system/js/fdc3_program.mjs"
-WITHIN_S = 20.0
+WITHIN_S = 30.0
 LINE_BYTES_MAX = 16 * 1_024 * 1_024
 
 

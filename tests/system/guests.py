@@ -16,7 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from tests.system.fdc3_schemas import NEVER_ANSWERED, Frame, faults_of
 from tests.system.harness import AgentAccount, Client, MarketProcess, Refused
 
-WITHIN_S = 20.0
+WITHIN_S = 30.0
 NORMAL = 1000
 
 
@@ -133,7 +133,11 @@ async def dacp(market: MarketProcess, account: AgentAccount, instance_id: str = 
     query = f"?instance_id={instance_id}" if instance_id else ""
     url = market.url.replace("http", "ws", 1) + "/socket/dacp" + query
     async with connect(
-        url, additional_headers={"x-api-key": account.api_key}, compression=None, max_size=None
+        url,
+        additional_headers={"x-api-key": account.api_key},
+        compression=None,
+        max_size=None,
+        open_timeout=WITHIN_S,
     ) as socket:
         one = Dacp(socket)
         try:

@@ -34,8 +34,8 @@ from crypto import (
 
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 60.0
-REPLY_TIMEOUT_S = 10.0
-STOP_TIMEOUT_S = 15.0
+REPLY_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 60.0
 
 
 def free_environment(**settings: str) -> dict[str, str]:
@@ -192,7 +192,11 @@ class MarketProcess:
     async def client(self, key: str, query: str = "") -> "AsyncIterator[Client]":
         """An open socket."""
         async with connect(
-            self.socket_url + query, additional_headers={"x-api-key": key}, compression=None, max_size=None
+            self.socket_url + query,
+            additional_headers={"x-api-key": key},
+            compression=None,
+            max_size=None,
+            open_timeout=REPLY_TIMEOUT_S,
         ) as socket:
             client = Client(socket)
             try:

@@ -18,7 +18,7 @@ from agrenting.client.told_messages import Message
 from tests.system.harness import AgentAccount, Client, MarketProcess
 from tests.system.provider_stage import opened
 
-SOON_S = 10.0
+SOON_S = 30.0
 LIST_PRICE = 1_000
 _NUMBERS = itertools.count(1)
 
@@ -62,6 +62,13 @@ class Shop:
         """Alice's tasks that stand so."""
         told: list[dict[str, Any]] = await self.alice.rest.get("/tasks", status=status)
         return told
+
+    async def stored(self, task_id: str, *, chunks: int) -> None:
+        """Wait until so much of a task's input is stored: only a join tells that, so it is asked for."""
+        while True:
+            task = await self.alice.rest.get(f"/tasks/{task_id}")
+            if task["streams"]["input"]["next_seq"] >= chunks:
+                return
 
     async def told_of_session(self) -> str:
         """Wait until Bob is told that a session was opened; its topic."""

@@ -87,7 +87,9 @@ class Owner:
 
     async def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """Do something; the answer's data."""
-        async with httpx.AsyncClient(base_url=self._market.url, headers={"x-api-key": self.key}) as http:
+        async with httpx.AsyncClient(
+            base_url=self._market.url, headers={"x-api-key": self.key}, timeout=SOON_S
+        ) as http:
             answer = await http.request(method, f"/api/v1{path}", json=body)
             assert answer.is_success, answer.text
             return answer.json()["data"]

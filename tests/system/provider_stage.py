@@ -20,7 +20,7 @@ from agrenting.client.providing import Providing
 from tests.system.harness import AgentAccount, MarketProcess
 
 QUICK = Backoff(first_s=0.02, most_s=0.5)
-PATIENCE_S = 20.0
+PATIENCE_S = 30.0
 
 
 @asynccontextmanager

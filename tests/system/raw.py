@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed
 
 from tests.system.harness import STOP_TIMEOUT_S, AgentAccount, MarketProcess
 
-WITHIN_S = 10.0
+WITHIN_S = 30.0
 ECHO_ROOM = '["examples.echo_room"]'
 CRASH_SENTENCE = "the example crashes because it was told to"
 
@@ -107,6 +107,7 @@ class WatchedMarket(MarketProcess):
             compression=None,
             ping_interval=None,
             max_size=None,
+            open_timeout=WITHIN_S,
             **options,
         ) as socket:
             yield Wire(socket, vsn)

@@ -21,6 +21,7 @@ from agrenting.client.errors import (
 )
 from agrenting.client.hired_proof import Progress
 from agrenting.client.streams import Position
+from tests.agrenting.client_stage import settle
 from tests.system.harness import MarketProcess
 from tests.system.hiring_stage import SOON_S, Shop, opened_shop
 
@@ -206,6 +207,19 @@ async def test_progress_is_told_as_it_changes_up_to_the_end_and_to_who_reads_lat
     assert [event async for event in task.progress_events()] == told, "who reads late has missed nothing"
 
 
+async def test_who_stops_to_wait_for_progress_leaves_nothing_behind(shop: Shop) -> None:
+    task = await shop.hire(data=b"")
+    before = asyncio.all_tasks()
+    waiting = asyncio.ensure_future(anext(task.progress_events()))
+    await asyncio.wait((waiting,), timeout=0.05)
+
+    waiting.cancel()
+    await asyncio.wait((waiting,))
+    await settle()
+
+    assert asyncio.all_tasks() <= before
+
+
 async def test_work_that_does_not_pass_the_check_is_not_paid_and_can_be_disputed(shop: Shop) -> None:
     task = await shop.hire(data=b"")
     await (await shop.work(task)).deliver("rubbish")
@@ -246,6 +260,33 @@ async def test_leaving_ends_the_waiting_and_the_task_goes_on(shop: Shop) -> None
 
     assert await again.text() == "whole"
     assert (await again.settle()).escrow_status == "released"
+
+
+async def test_input_goes_on_behind_what_the_market_has_of_it(shop: Shop) -> None:
+    first = await shop.hire()
+    work = await shop.work(first)
+    await first.send("never ")
+    taken = [await work.take()]
+    await shop.stored(first.id, chunks=1)
+    await first.leave()
+
+    second = await shop.hiring.take_up(first.id)
+    has = second.state["streams"]["input"]
+    await second.send("odd")
+    await second.close()
+    taken.append(await work.take())
+    await work.until_closed()
+    late = await shop.hiring.take_up(first.id)
+    await late.send("!")
+    with pytest.raises(RefusedByServer) as refused:
+        await late.close()
+    last = await shop.hiring.take_up(first.id)
+    await work.deliver("even")
+    verified = await last.settle()
+
+    assert (has["next_seq"], has["total_size"], taken) == (1, 6, ["never ", "odd"])
+    assert refused.value.reason == "stream_closed"
+    assert (verified.sent.seq, verified.sent.size, await last.text()) == (2, 9, "even")
 
 
 async def test_a_hire_that_is_cancelled_leaves_no_task_behind(shop: Shop) -> None:
@@ -319,7 +360,7 @@ async def test_who_is_not_named_is_found_and_what_is_too_dear_is_said(shop: Shop
     at_list_price = await shop.hiring.hire(shop.capability, provider=found, data=b"")
     by_handle = await shop.hiring.hire(shop.capability, provider="@" + shop.bob.handle, max_price=1_000, data=b"")
 
-    with pytest.raises(NobodyFound, match=r"online, USD 0\.001"):
+    with pytest.raises(NobodyFound, match=r"for at most USD 0\.000999; there is .*online, USD 0\.001"):
         await shop.hiring.hire(shop.capability, max_price=999)
     with pytest.raises(NobodyFound, match="no agent that can be found offers juggle"):
         await shop.hiring.hire("juggle", max_price=999)

@@ -82,7 +82,7 @@ async def test_the_pypi_client_subscribes_and_is_pushed_what_fails(market: Marke
         await push(second, topic, "subscribe_alerts", {}, "s-2")
         told: list[str] = []
         while True:
-            message = await asyncio.wait_for(deaf.messages.get(), 10)
+            message = await asyncio.wait_for(deaf.messages.get(), 30)
             told.append(str(message.event))
             if message.ref == "s-2":
                 break

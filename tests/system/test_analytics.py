@@ -15,7 +15,7 @@ from tests.system.test_phoenix_python import V1, V2, WITHIN_S, Heard, connect, p
 
 SCRIPT = ROOT / "tests/system/js/phoenix_analytics.mjs"
 FLOOD = 1_000
-DEAL_WITHIN_S = 10.0
+DEAL_WITHIN_S = 30.0
 KINDS = ["negotiation_opened", "offer", "offer", "negotiation_agreed", "task_opened", "task_started", "task_completed"]
 PERIODS = ("1h", "24h", "7d", "30d", "90d", "365d", "all")
 

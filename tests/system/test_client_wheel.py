@@ -15,6 +15,9 @@ import agrenting
 from tests.system.harness import ROOT
 from tests.system.wheels import CLIENT, LOCKS, Environment, bare_environment, build_client
 
+pytestmark = pytest.mark.timeout(600)
+"""Packages are installed, and type checkers begin without a cache."""
+
 EXAMPLES = sorted(
     {*(ROOT / "examples").glob("*.py")} - {ROOT / "examples" / name for name in ("__init__.py", "echo_room.py")}
 )

@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from tests.system.raw import WITHIN_S, WatchedMarket, ok
 from tests.system.test_session_rules import ROOM, Hall
 
-DRAIN_S, GRACE_S = 1.5, 5.0
+DRAIN_S, GRACE_S = 1.5, 30.0
 DISCOVERY = "agents:discovery"
 ANNOUNCED = {"capabilities": ["acknowledged"]}
 

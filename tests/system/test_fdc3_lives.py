@@ -20,7 +20,7 @@ from tests.system.private_halls import (
 
 DENIED = "AccessDenied"
 GRACE_S = 0.5
-IDLE_S = 3.0
+IDLE_S = 5.0
 
 
 @pytest.fixture(scope="module")

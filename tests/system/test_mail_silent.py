@@ -16,9 +16,10 @@ from tests.system.harness import MarketProcess
 from tests.system.mail_halls import Fields, Mailbox, MailHall, Writer, mail_market, payloads, refused, until
 from tests.system.raw import Wire
 
-REPEATS_S = (0.25, 0.5, 1.0, 2.0)
+REPEATS_S = (0.6, 1.2, 1.8, 2.4)
+"""So far apart that no server is as late as that: what has become due meanwhile would be pushed once."""
 PUSHES = 1 + len(REPEATS_S)
-TTL_S = 3
+TTL_S = 5
 MIB = 1_048_576
 OUTBOX = 262_144
 DEAF = 2

@@ -10,7 +10,15 @@ import httpx
 import pytest
 
 from crypto import accept_message, format_public_key, generate_secret_key, key_proof_message, public_key_of, sign
-from tests.system.harness import AgentAccount, Client, MarketProcess, Refused, signed_accept, signed_offer
+from tests.system.harness import (
+    REPLY_TIMEOUT_S,
+    AgentAccount,
+    Client,
+    MarketProcess,
+    Refused,
+    signed_accept,
+    signed_offer,
+)
 
 PRICE, DEPOSIT, CAP = 1_000, 1_000_000, 1_500
 CREATED, FORBIDDEN, NOT_FOUND, CONFLICT, GONE, UNPROCESSABLE = 201, 403, 404, 409, 410, 422
@@ -330,7 +338,9 @@ def test_she_spends_past_a_cap_by_a_session(house: House) -> None:
     assert hire(house, key, max_price=PRICE).status_code == CREATED
     with house.rest(key) as rest:
         token = rest.post("/api/v1/auth/authenticate").json()["data"]["session_token"]
-    with httpx.Client(base_url=house.market.url, headers={"authorization": f"Bearer {token}"}) as rest:
+    with httpx.Client(
+        base_url=house.market.url, headers={"authorization": f"Bearer {token}"}, timeout=REPLY_TIMEOUT_S
+    ) as rest:
         body = {"provider_agent_id": house.bob.id, "capability": "translate", "max_price": PRICE}
         refused(rest.post("/api/v1/tasks", json=body), CONFLICT, "spend_cap_exceeded")
 

@@ -34,7 +34,7 @@ async def pair(running: MarketProcess, request: pytest.FixtureRequest) -> AsyncI
 
 def keys_of(pair: Payers, channel: Snapshot) -> dict[str, str]:
     """The keys that a document must name, as known from elsewhere."""
-    meta = httpx.get(f"{pair.market.url}/api/v1/meta").json()["data"]
+    meta = httpx.get(f"{pair.market.url}/api/v1/meta", timeout=30).json()["data"]
     return {
         "--platform-key": meta["platform"]["public_key"],
         "--opener-key": channel["public_key_a"],

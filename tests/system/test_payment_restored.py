@@ -203,8 +203,8 @@ def finals(final_balance_a: int, final_balance_b: int) -> dict[str, int]:
 async def test_a_force_close_by_forgotten_balances_does_not_pay_once_the_channel_is_frozen(town: Town) -> None:
     """Mallory is Alice: she has paid, the server has forgotten it, and she asks for her money."""
     async with town.at_doors() as pair:
-        channel = await pair.open_channel(window_s=1)
-        other = await pair.open_channel(window_s=2)
+        channel = await pair.open_channel(window_s=4)
+        other = await pair.open_channel(window_s=5)
         town.back_up()
         agreed = await pay(pair, channel, pair.alice, 10_000)
     town.lose_memory()

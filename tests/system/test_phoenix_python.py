@@ -13,7 +13,7 @@ from phoenix_channels_python_client.protocol_handler import PhoenixChannelsProto
 from tests.system.harness import MarketProcess
 
 V1, V2 = PhoenixChannelsProtocolVersion.V1, PhoenixChannelsProtocolVersion.V2
-WITHIN_S = 10
+WITHIN_S = 30
 
 
 class Heard:

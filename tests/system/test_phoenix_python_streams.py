@@ -71,7 +71,9 @@ class Provider:
     async def catch_up(self) -> None:
         """Ask for what is stored from the first missing chunk on."""
         first: int | None = next(seq for seq in range(COUNT + 1) if seq not in self.chunks)
-        async with httpx.AsyncClient(base_url=self.market.url, headers={"x-api-key": self.key}) as rest:
+        async with httpx.AsyncClient(
+            base_url=self.market.url, headers={"x-api-key": self.key}, timeout=WITHIN_S
+        ) as rest:
             while first is not None:
                 answer = await rest.get(
                     f"{self.path}/chunks", params={"direction": "input", "from": first, "limit": 20}
@@ -86,7 +88,9 @@ class Provider:
 
     async def state(self) -> dict[str, Any]:
         """The task."""
-        async with httpx.AsyncClient(base_url=self.market.url, headers={"x-api-key": self.key}) as rest:
+        async with httpx.AsyncClient(
+            base_url=self.market.url, headers={"x-api-key": self.key}, timeout=WITHIN_S
+        ) as rest:
             task: dict[str, Any] = (await rest.get(self.path)).json()["data"]
             return task
 

@@ -16,7 +16,7 @@ from tests.system.raw import WatchedMarket, Wire, watched
 
 DISCOVERY = "agents:discovery"
 NUMBERS = count(1)
-SOON_S = 2.0
+SOON_S = 4.0
 
 
 class Square:

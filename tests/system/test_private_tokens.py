@@ -322,7 +322,7 @@ async def test_a_power_cut_in_a_race_leaves_each_token_used_or_not(fragile: Priv
 
 
 async def test_who_does_not_come_back_after_a_power_cut_has_left(tmp_path_factory: pytest.TempPathFactory) -> None:
-    settings = {"AGRENTING_PRIVATE_RESTART_GRACE_S": "6"}
+    settings = {"AGRENTING_PRIVATE_RESTART_GRACE_S": "10"}
     with private_hall(tmp_path_factory.mktemp("hasty") / "var", **settings) as hasty:
         channel = await room(hasty)
         async with over_phoenix(hasty.market, hasty.bob) as bob, over_dacp(hasty.market, hasty.mallory) as mallory:

@@ -17,6 +17,7 @@ import pytest
 
 from agrenting.cli import build_parser
 from agrenting.client.hatch_build import stage
+from agrenting.client.shell import OF_TASKS
 from agrenting.config import ENVIRONMENT_ONLY, ENVIRONMENT_PREFIX, Settings, load_settings
 from channels.limits import Limits
 from tests.system.harness import ROOT, MarketProcess, free_environment
@@ -24,9 +25,9 @@ from tests.system.harness import ROOT, MarketProcess, free_environment
 README = (ROOT / "README.md").read_text("utf-8")
 DEPLOY = (ROOT / "docs/deploy.md").read_text("utf-8")
 LINES_MAX = 30
-EXAMPLE_TIMEOUT_S = 30.0
+EXAMPLE_TIMEOUT_S = 60.0
 EVERY_COMMAND = {"-h", "--data-dir", "--json"}
-OF_AGENTS = {"agrenting hire", "agrenting provide"}
+OF_AGENTS = {"agrenting hire", "agrenting provide", *(f"agrenting task {verb}" for verb in OF_TASKS)}
 """They work on any market, and so on no data folder."""
 
 

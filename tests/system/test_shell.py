@@ -1,146 +1,19 @@
 """The shell: a program is hired out with `agrenting provide`, and files are worked on with `agrenting hire`."""
 
-import io
 import json
 import os
-import queue
 import re
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
 from agrenting.cli import main
-from agrenting.client import shell
-from agrenting.client.credentials import Credentials
-from agrenting.client.keys import SigningKey
-from tests.system.harness import MarketProcess, free_environment
-
-TIMEOUT_S = 30.0
-PRICE = 1_500_000
-DEPOSIT = 100_000_000
-
-WORK = """
-case "$AGRENTING_INPUT" in
-    *fail*) head -c 3; echo "the ink is out" >&2; exit 3 ;;
-    *tell*) env | grep ^AGRENTING_ | sort ;;
-    *count*) wc -c | tr -d ' ' ;;
-    *stay*) sleep 1000 & echo $! >"$CHILD"; wait ;;
-    *) tr a-z A-Z ;;
-esac
-"""
-
-
-class Provided:
-    """A process of `agrenting provide`, and the events that it tells."""
-
-    def __init__(self, *arguments: str, environment: dict[str, str]) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "agrenting", "provide", "--json", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-        )
-        self._told: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        self.said: list[str] = []
-        self._threads = [threading.Thread(target=self._read), threading.Thread(target=self._listen)]
-        for thread in self._threads:
-            thread.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._told.put(json.loads(line))
-        self._told.put(None)
-
-    def _listen(self) -> None:
-        assert self.process.stderr is not None
-        self.said += self.process.stderr
-
-    def until(self, event: str, task_id: str | None = None) -> dict[str, Any]:
-        """The next event of that name, of that task."""
-        while True:
-            told = self._told.get(timeout=TIMEOUT_S)
-            assert told is not None, "".join(self.said)
-            if told["event"] == event and task_id in {None, told.get("task_id")}:
-                return told
-
-    def stop(self) -> None:
-        """Ask it to stop."""
-        self.process.send_signal(signal.SIGTERM)
-
-    def end(self) -> int:
-        """Wait for its end; the exit code."""
-        try:
-            return self.process.wait(TIMEOUT_S)
-        finally:
-            self.process.kill()
-            self.process.wait()
-            for thread in self._threads:
-                thread.join()
-            for stream in (self.process.stdout, self.process.stderr):
-                assert stream is not None
-                stream.close()
-
-
-class Shop:
-    """A market with Alice's reader, and Bob's tool on sale."""
-
-    def __init__(self, market: MarketProcess, folder: Path) -> None:
-        self.market = market
-        self.folder = folder
-        self.child = folder / "child"
-        market.user("alice")
-        market.user("bob")
-        self.reader = self.agent("alice", "Reader")
-        self.tool = self.agent("bob", "Tool", "--global", "--capability", "upper=1.50")
-        market.here("deposit", "alice/reader", str(DEPOSIT))
-
-    def agent(self, owner: str, name: str, *options: str) -> Path:
-        file = self.folder / f"{name.lower()}.toml"
-        where = ("--save", str(file), "--url", self.market.url)
-        self.market.here("agent", "create", owner, name, "--description", name, *where, *options)
-        return file
-
-    def environment(self, **variables: str) -> dict[str, str]:
-        return free_environment(AGRENTING_STATE_DIR=str(self.folder / "state"), CHILD=str(self.child), **variables)
-
-    def start(self, *arguments: str) -> "subprocess.Popen[bytes]":
-        """`agrenting hire upper` by Alice's reader."""
-        return subprocess.Popen(
-            [sys.executable, "-W", "error", "-m", "agrenting", "hire", "upper", "--max-price", "2.00", *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=self.environment(AGRENTING_AGENT=str(self.reader)),
-            cwd=self.folder,
-        )
-
-    def hire(self, *arguments: str, given: bytes = b"") -> tuple[int, bytes, str]:
-        """The same to its end: exit code, standard output and standard error."""
-        process = self.start(*arguments)
-        out, said = process.communicate(given, TIMEOUT_S)
-        return process.returncode, out, said.decode()
-
-    def balance(self) -> dict[str, int]:
-        fields: dict[str, int] = self._ask("/api/v1/ledger/balance")
-        return fields
-
-    def task(self, task_id: str) -> dict[str, Any]:
-        fields: dict[str, Any] = self._ask(f"/api/v1/tasks/{task_id}")
-        return fields
-
-    def _ask(self, path: str) -> Any:
-        key = self.reader.read_text("utf-8").split('api_key = "')[1].split('"')[0]
-        with self.market.rest(key) as rest:
-            return rest.get(path).json()["data"]
+from tests.system.harness import MarketProcess
+from tests.system.shell_stage import PRICE, TIMEOUT_S, WORK, Provided, Shop, write_private
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +75,7 @@ def test_the_program_is_told_its_task_and_none_of_the_agents_secrets(shop: Shop,
 
     assert code == 0, said
     told = dict(line.split("=", 1) for line in out.decode().splitlines())
-    assert told.keys() == {"AGRENTING_CAPABILITY", "AGRENTING_INPUT", "AGRENTING_TASK_ID"}
+    assert told.keys() == {"AGRENTING_CAPABILITY", "AGRENTING_INPUT", "AGRENTING_INPUT_FILE", "AGRENTING_TASK_ID"}
     assert told["AGRENTING_CAPABILITY"] == "upper"
     assert json.loads(told["AGRENTING_INPUT"]) == {"tell": "ÄÖ\n"}
 
@@ -227,6 +100,7 @@ def test_a_program_that_fails_costs_nothing_and_leaves_no_file(shop: Shop, provi
 
     assert code == 1
     assert said.splitlines()[-1] == 'agrenting: the task has failed: command_failed {"details":{"exit_code":3}}', said
+    assert said.splitlines()[-2].endswith("; USD 1.50 is back with the client")
     assert "Traceback" not in said
     assert shop.balance() == before
     assert {*shop.folder.iterdir()} == names
@@ -246,10 +120,136 @@ def test_ctrl_c_takes_the_task_back_and_nothing_of_the_program_is_left(shop: Sho
 
     assert (process.returncode, out) == (130, b"")
     assert said.decode().splitlines()[-1] == "interrupted"
-    assert f"task {task_id} is cancelled, and costs nothing" in said.decode()
+    assert f'task {task_id}: cancelled by its client: "given up by its client"; USD 1.50 is back' in said.decode()
     assert shop.balance() == before
     assert provided.until("exited", task_id)["exit_code"] == -signal.SIGTERM
     assert not is_running(child)
+
+
+def interrupted_after_output(shop: Shop) -> tuple[str, list[str]]:
+    """Alice has had output, and then had enough: the task, and what she was told."""
+    process = shop.start("-", "--input", '"drip"', "--ask", "Hello")
+    assert process.stdout is not None
+    assert process.stdout.read(4) == b"drop"
+    assert process.stderr is not None
+    process.send_signal(signal.SIGINT)
+    lines = process.stderr.read().decode().splitlines()  # Her input stays open as long.
+    out, _ = process.communicate(timeout=TIMEOUT_S)
+    assert (process.returncode, out, lines[-1]) == (130, b"", "interrupted")
+    return re.findall(r"is hired .* task (\S+)", lines[0])[0], lines
+
+
+def settling_is_interrupted(shop: Shop, task_id: str) -> str:
+    """Alice waits for the end of a task, and then does not: what she was told first."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "agrenting", "task", "settle", task_id],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=shop.environment(AGRENTING_AGENT=str(shop.reader)),
+    )
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=TIMEOUT_S)
+    assert (process.returncode, said) == (130, "interrupted\n")
+    return line
+
+
+def test_ctrl_c_behind_the_first_output_says_how_it_stands_and_what_can_be_done(shop: Shop, provided: Provided) -> None:
+    before = shop.balance()
+
+    task_id, said = interrupted_after_output(shop)
+
+    assert f"task {task_id}: in progress; USD 1.50 is held" in said
+    assert f"To refuse it: agrenting task dispute {task_id} --reason TEXT" in said
+    assert "task settle" not in "".join(said)
+    (listed,) = [task for task in shop.ask("task", "list")["tasks"] if task["task_id"] == task_id]
+    assert (listed["role"], listed["status"], listed["escrow_status"]) == ("client", "in_progress", "held")
+    assert f"task {task_id} still takes input: waiting for its end. " in settling_is_interrupted(shop, task_id)
+    assert "task dispute TASK" in shop.refusal("task", "cancel", task_id)
+    disputed = shop.ask("task", "dispute", task_id, "--reason", "I have had enough.")
+    assert (disputed["status"], disputed["escrow_status"]) == ("disputed", "held")
+    assert provided.until("ended", task_id)["status"] == "disputed"
+    (listed,) = [task for task in shop.ask("task", "list")["tasks"] if task["task_id"] == task_id]
+    assert (listed["status"], listed["until"]) == ("disputed", shop.task(task_id)["dispute"]["decides_at"])
+    assert "I have had enough." in shop.refusal("task", "settle", task_id)
+    assert shop.balance()["escrow"] == before["escrow"] + PRICE
+
+
+def test_a_provider_gives_a_task_back_from_its_shell(shop: Shop, provided: Provided) -> None:
+    before = shop.balance()
+    task_id, _ = interrupted_after_output(shop)
+
+    (listed,) = [task for task in shop.ask("task", "list", who=shop.tool)["tasks"] if task["task_id"] == task_id]
+    assert listed["role"] == "provider"
+    assert "its client settles it" in shop.refusal("task", "settle", task_id, who=shop.tool)
+    given_up = shop.ask("task", "cancel", task_id, "--reason", "The press is broken.", who=shop.tool)
+
+    assert (given_up["status"], given_up["escrow_status"]) == ("cancelled", "refunded")
+    ended = provided.until("ended", task_id)
+    assert (ended["status"], ended["reason"]) == ("cancelled", "The press is broken.")
+    assert shop.balance() == before
+    assert task_id not in {task["task_id"] for task in shop.ask("task", "list")["tasks"]}
+    assert task_id in {task["task_id"] for task in shop.ask("task", "list", "--all")["tasks"]}
+
+
+def test_what_was_held_is_verified_and_paid_later_and_the_provider_hears_of_it(shop: Shop, provided: Provided) -> None:
+    code, out, said = shop.hire("-", "--ask", "Hello", "--keep-held", "--json", given=b"later")
+    assert (code, out) == (0, b"LATER"), said
+    task_id = json.loads(said.splitlines()[-1])["task_id"]
+    held = provided.until("ended", task_id)
+    (listed,) = [task for task in shop.ask("task", "list")["tasks"] if task["task_id"] == task_id]
+    before = shop.balance()
+    output, receipt = shop.folder / "later.txt", shop.folder / "later.json"
+
+    settled = shop.ask("task", "settle", task_id, "--output", str(output), "--receipt", str(receipt))
+
+    assert (held["status"], held["escrow_status"]) == ("completed", "held")
+    assert (listed["status"], listed["escrow_status"]) == ("completed", "held")
+    assert settled == {"task_id": task_id, "price": PRICE, "escrow_status": "released"}
+    assert output.read_bytes() == b"LATER"
+    assert shop.market.cli("verify", str(receipt))["ok"] is True
+    assert shop.balance()["escrow"] == before["escrow"] - PRICE
+    paid = provided.until("ended", task_id)
+    assert (paid["escrow_status"], 0 < paid["net"] < PRICE) == ("released", True)
+
+
+def test_a_provider_is_told_in_a_line_when_a_task_is_taken_and_in_one_how_it_has_ended(shop: Shop) -> None:
+    lines = shop.agent("bob", "Lines", "--capability", "upper=1.50")
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "agrenting", "provide", "upper", "--price", "1.50", "--as", str(lines)),
+            *("--accept-contacts", "--", "sh", "-c", WORK),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=shop.environment(),
+    )
+    assert process.stderr is not None
+    said: list[str] = []
+    try:
+        said += [process.stderr.readline() for _ in range(3)]
+        for word in ("fail", "held"):
+            shop.hire("-", "--provider", "bob/lines", "--input", f'"{word}"', "--ask", "Hello", given=b"x")
+            while " released" not in said[-1] and "back with" not in said[-1] and "and paid" not in said[-1]:
+                said.append(process.stderr.readline())
+                assert said[-1], said
+            said.append("")
+    finally:
+        process.send_signal(signal.SIGTERM)
+        said += process.communicate(timeout=TIMEOUT_S)[1].splitlines(keepends=True)
+
+    text = "".join(said)
+    first, second = dict.fromkeys(re.findall(r"task (\S+):", text))
+    assert said[0].startswith("bob/lines has no contacts: only agents of the same owner can hire it. Whoever asks")
+    assert said[1].startswith("strangers do not find it by a search, but by its handle alone")
+    assert said[2] == "bob/lines provides upper for USD 1.50; Ctrl-C stops it\n"
+    assert f"task {first}: started for alice/reader\nthe ink is out\ntask {first}: failed: command_failed " in text
+    assert '{"details":{"exit_code":3}}; USD 1.50 is back with the client\n' in text
+    assert f"task {second}: started for alice/reader\n" in text
+    assert f"task {second}: completed and paid: USD 1." in text
+    assert text.endswith("bob/lines has stopped\n")
+    assert "connection" not in text
 
 
 def test_a_provider_that_is_asked_to_stop_finishes_what_it_has_begun(shop: Shop, provided: Provided) -> None:
@@ -261,14 +261,16 @@ def test_a_provider_that_is_asked_to_stop_finishes_what_it_has_begun(shop: Shop,
     try:
         provider.until("serving")
         process = shop.start("-", "--provider", "bob/late", "--ask", "Hello")
-        provider.until("started")
+        task_id = provider.until("started")["task_id"]
         provider.stop()
+        stopping = provider.until("stopping")
         out, said = process.communicate(b"at last", TIMEOUT_S)
-        provider.until("stopped")
+        stopped = provider.until("stopped")
     finally:
         code = provider.end()
 
     assert (process.returncode, out) == (0, b"AT LAST"), said
+    assert (stopping["running"], stopped["left"]) == ([task_id], [])
     assert code == 0
 
 
@@ -300,6 +302,8 @@ def reader(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
         (("hire", "upper", "--max-price", "2.00", "--as", "unreachable.toml"), "Is the market running"),
         (("hire", "upper", "--max-price", "2.00", "--as", "mallory.toml"), "rotate the key"),
         (("provide", "upper", "--price", "1", "--", "no-such-program"), "there is no program no-such-program"),
+        (("task", "settle", "00000000-0000-7000-8000-000000000000"), "(not_found)"),
+        (("task", "cancel", "00000000-0000-7000-8000-000000000000"), "(not_found)"),
         (("provide", "Upper", "--price", "1", "--", "cat"), "a capability's name has"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
@@ -331,6 +335,8 @@ def test_what_fails_says_so_in_one_line(
         (("hire", "upper", "--max-price", "2", "--hold", "-1"), "--hold"),
         (("hire", "upper", "--max-price", "2", "--keep-held", "--receipt", "r"), "--receipt is written once"),
         (("hire", "upper", "one.txt", "two.txt", "--max-price", "2"), "unrecognized arguments: two.txt"),
+        (("task", "dispute", "t1"), "--reason"),
+        (("task", "settle", "../agents"), "no task's id"),
         (("provide", "upper", "--price", "2"), "command"),
         (("provide", "upper", "--price", "2", "--concurrency", "0", "--", "cat"), "at least 1"),
     ],
@@ -345,103 +351,3 @@ def test_a_wrong_call_is_told_from_a_failure(
 
     assert end.value.code == 2
     assert sentence in capsys.readouterr().err.splitlines()[-1]
-
-
-def write_private(path: Path, text: str) -> None:
-    path.write_text(text, "utf-8")
-    path.chmod(0o600)
-
-
-# The client's own command line.
-
-
-def test_an_owner_registers_an_agent_that_signs_and_the_agent_knows_who_it_is(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    owner = shop.market.user("carol")["api_key"]
-    monkeypatch.setenv("AGRENTING_OWNER_KEY", owner)
-    file = tmp_path / "scout.toml"
-    arguments = (
-        "register", "--url", shop.market.url, "--name", "Scout", "--description", "It looks around.",
-        "--capability", "look=0.25", "--capability", "listen", "--tag", "eyes",
-        "--save", str(file), "--json",
-    )  # fmt: skip
-
-    code = shell.main(arguments)
-    made = json.loads(capsys.readouterr().out)
-    assert code == 0, made
-    again, told_again = shell.main(arguments), capsys.readouterr()
-    known, told = shell.main(["whoami", "--as", str(file), "--json"]), json.loads(capsys.readouterr().out)
-
-    credentials = Credentials.from_file(file)
-    assert (again, known) == (1, 0)
-    assert "exists already" in told_again.err
-    assert credentials.signing_key is not None
-    assert made["public_key"] == told["public_key"] == credentials.signing_key.public_key
-    assert (made["handle"], made["file"]) == (told["handle"], str(file)) == ("carol/scout", str(file))
-    assert owner not in file.read_text("utf-8")
-    with shop.market.rest(owner) as rest:
-        agents = rest.get("/api/v1/agents").json()["data"]
-    assert [(agent["handle"], agent["tags"]) for agent in agents] == [("carol/scout", ["eyes"])]
-    assert {one["name"]: one["price"] for one in agents[0]["capabilities"]} == {"look": 250_000, "listen": None}
-
-
-def test_without_a_file_the_credentials_are_shown_once(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    monkeypatch.setenv("AGRENTING_OWNER_KEY", shop.market.user("dave")["api_key"])
-
-    code = shell.main(["register", "--url", f"{shop.market.url}/", "--name", "Scout", "--description", "x"])
-    shown = capsys.readouterr().out
-    write_private(tmp_path / "scout.toml", shown.split("\n\n", 1)[1])
-
-    assert code == 0
-    assert shell.main(["whoami", "--as", str(tmp_path / "scout.toml")]) == 0
-    assert "dave/scout" in capsys.readouterr().out
-
-
-def test_an_owner_without_a_key_is_told_where_it_is_looked_for(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    monkeypatch.delenv("AGRENTING_OWNER_KEY", raising=False)
-    monkeypatch.setattr("sys.stdin", io.StringIO())
-    file = tmp_path / "scout.toml"
-
-    code = shell.main(
-        ["register", "--url", shop.market.url, "--name", "S", "--description", "x", "--save", str(file), "--json"]
-    )
-
-    said = capsys.readouterr()
-    assert code == 1
-    assert "set AGRENTING_OWNER_KEY" in json.loads(said.out)["error"]["message"]
-    assert said.err.startswith("agrenting-client: ")
-    assert not file.exists()
-
-
-def test_the_wrong_signing_key_is_noticed(shop: Shop, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    right = Credentials.from_file(shop.reader)
-    wrong = Credentials(right.url, right.api_key, SigningKey.generate())
-    wrong.save(tmp_path / "wrong.toml")
-
-    code = shell.main(["whoami", "--as", str(tmp_path / "wrong.toml")])
-
-    said = capsys.readouterr()
-    assert (code, said.out) == (1, "")
-    assert right.signing_key is not None
-    assert right.signing_key.public_key in said.err
-
-
-def test_a_new_signing_key_is_shown_or_kept(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    file = tmp_path / "key"
-
-    assert shell.main(["keygen", "--json"]) == 0
-    shown = json.loads(capsys.readouterr().out)
-    assert shell.main(["keygen", "--save", str(file), "--json"]) == 0
-    kept = json.loads(capsys.readouterr().out)
-
-    assert SigningKey.from_text(shown["secret_key"]).did == shown["did"]
-    assert kept == {
-        "public_key": SigningKey.from_file(file).public_key,
-        "did": SigningKey.from_file(file).did,
-        "file": str(file),
-    }

@@ -131,7 +131,7 @@ async def test_after_its_time_the_chunks_and_the_checkpoint_are_gone_and_the_pro
         with brief.market.rest(brief.alice.api_key) as rest:
             receipt = rest.get(f"/api/v1/tasks/{task.id}/receipt").json()["data"]
 
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while stored(task, "output") or stored(task, "input"):
                 await task.bob.flush()  # There is no event of it.
 

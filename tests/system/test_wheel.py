@@ -11,6 +11,9 @@ import pytest
 from agrenting.pages import DIST
 from tests.system.harness import ROOT, MarketProcess, free_environment
 
+pytestmark = pytest.mark.timeout(300)
+"""A wheel is built."""
+
 PAGE = "agrenting/dashboard/"
 CLIENT = "agrenting/client/"
 
@@ -80,7 +83,7 @@ def test_what_is_installed_from_the_wheel_finds_its_page(wheel: zipfile.ZipFile,
 
 def test_a_server_from_a_checkout_serves_the_page_with_all_that_it_names(market: MarketProcess) -> None:
     require_page()
-    with httpx.Client(base_url=market.url) as browser:
+    with httpx.Client(base_url=market.url, timeout=30) as browser:
         index = browser.get("/")
         named = [f"/assets/{path.name}" for path in (DIST / "assets").iterdir() if f"assets/{path.name}" in index.text]
         statuses = {path: browser.get(path).status_code for path in named}

@@ -1,33 +1,83 @@
-"""The command line of agents: `agrenting-client COMMAND`, and `agrenting hire` and `agrenting provide`."""
+"""The command line of agents: `agrenting-client COMMAND`, and `agrenting hire`, `provide` and `task`."""
 
 import argparse
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from .arguments import Parser, add_hire, add_json, add_keygen, add_provide, add_register, add_whoami
+from .arguments import (
+    Parser,
+    add_hire,
+    add_json,
+    add_keygen,
+    add_provide,
+    add_register,
+    add_task_cancel,
+    add_task_dispute,
+    add_task_list,
+    add_task_settle,
+    add_whoami,
+)
 from .running import perform
 
 PROGRAM: Final = "agrenting-client"
 
 Run = Callable[[argparse.Namespace], int]
-__all__ = ["OF_BOTH", "OF_THE_CLIENT", "PROGRAM", "Parser", "add_commands", "build_parser", "main"]
+__all__ = ["OF_BOTH", "OF_TASKS", "OF_THE_CLIENT", "PROGRAM", "Parser", "add_commands", "build_parser", "main"]
 
-Command = tuple[str, Callable[[argparse.ArgumentParser], None]]
 
-OF_BOTH: Final[dict[str, Command]] = {
-    "hire": ("have a file worked on by an agent, and pay once what comes back is verified", add_hire),
-    "provide": ("hire out a program: each task runs it once", add_provide),
+class Command(NamedTuple):
+    """One command.
+
+    Args:
+        text: What it does.
+        add_arguments: Adds what it takes.
+        module: What runs it, loaded only then.
+        function: Of that module.
+    """
+
+    text: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    module: str
+    function: str
+
+
+class Noun(NamedTuple):
+    """What several commands are about, which stand behind its name.
+
+    Args:
+        text: What it is.
+        commands: By their names.
+    """
+
+    text: str
+    commands: dict[str, Command]
+
+
+OF_TASKS: Final = {
+    "list": Command("list the tasks that are open, as client and as provider", add_task_list, "task", "list_tasks"),
+    "settle": Command("verify what a task has brought, and pay for it", add_task_settle, "task", "settle"),
+    "cancel": Command("take a task back, or give it up as its provider", add_task_cancel, "task", "cancel"),
+    "dispute": Command("refuse what was delivered; an operator decides", add_task_dispute, "task", "dispute"),
 }
-"""What the server's command line has as well: a text, and what adds the arguments. A module of that name runs it."""
+"""What is said behind `task`."""
 
-OF_THE_CLIENT: Final[dict[str, Command]] = {
+OF_BOTH: Final[dict[str, Command | Noun]] = {
+    "hire": Command(
+        "have a file worked on by an agent, and pay once what comes back is verified", add_hire, "hire", "hire"
+    ),
+    "provide": Command("hire out a program: each task runs it once", add_provide, "provide", "provide"),
+    "task": Noun("as an agent, see to the tasks of earlier programs", OF_TASKS),
+}
+"""What the server's command line has as well."""
+
+OF_THE_CLIENT: Final[dict[str, Command | Noun]] = {
     **OF_BOTH,
-    "register": ("make an agent of one's own, with a signing key", add_register),
-    "whoami": ("show which agent the credentials are for", add_whoami),
-    "keygen": ("make a signing key", add_keygen),
+    "register": Command("make an agent of one's own, with a signing key", add_register, "register", "register"),
+    "whoami": Command("show which agent the credentials are for", add_whoami, "whoami", "whoami"),
+    "keygen": Command("make a signing key", add_keygen, "keygen", "keygen"),
 }
 
 
@@ -51,7 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def add_commands(parent: Any, commands: dict[str, Command], program: str) -> None:
+def add_commands(parent: Any, commands: Mapping[str, Command | Noun], program: str) -> None:
     """Add commands to a command line; each sets `run_as_agent`, which takes what was parsed and returns the exit code.
 
     Args:
@@ -59,17 +109,21 @@ def add_commands(parent: Any, commands: dict[str, Command], program: str) -> Non
         commands: `OF_BOTH` or `OF_THE_CLIENT`.
         program: What a failure's line begins with.
     """
-    for name, (text, add_arguments) in commands.items():
-        added: argparse.ArgumentParser = parent.add_parser(name, help=text, description=text)
-        add_arguments(added)
+    for name, command in commands.items():
+        added: argparse.ArgumentParser = parent.add_parser(name, help=command.text, description=command.text)
+        if isinstance(command, Noun):
+            behind = added.add_subparsers(title="commands", metavar="COMMAND", required=True)
+            add_commands(behind, command.commands, program)
+            continue
+        command.add_arguments(added)
         add_json(added)
-        added.set_defaults(run_as_agent=partial(_run, name), program=program)
+        added.set_defaults(run_as_agent=partial(_run, command), program=program)
 
 
-def _run(name: str, chosen: argparse.Namespace) -> int:
+def _run(command: Command, chosen: argparse.Namespace) -> int:
     """Load what a command needs only where it runs."""
-    module = importlib.import_module(f".{name}", __package__)
-    return perform(getattr(module, name), chosen)
+    module = importlib.import_module(f".{command.module}", __package__)
+    return perform(getattr(module, command.function), chosen)
 
 
 def _version() -> str:

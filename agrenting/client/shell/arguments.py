@@ -1,4 +1,4 @@
-"""The arguments of `hire` and `provide`, those that several commands have, and the types of arguments."""
+"""What each command takes, and the types of arguments."""
 
 import argparse
 import re
@@ -14,6 +14,7 @@ DRAIN_S: Final = 30
 CONCURRENCY: Final = 8
 TIMEOUT_S: Final = 3_600
 
+TASK_ID: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
 MAJOR: Final = re.compile(r"(?:0|[1-9][0-9]{0,15})\.[0-9]{1,18}")
 
 
@@ -137,6 +138,34 @@ def add_provide(parser: argparse.ArgumentParser) -> None:
     add_credentials(parser)
 
 
+def add_task_list(parser: argparse.ArgumentParser) -> None:
+    """What `task list` takes."""
+    parser.add_argument("--all", action="store_true", dest="is_all", help="also those that are over")
+    add_credentials(parser)
+
+
+def add_task_settle(parser: argparse.ArgumentParser) -> None:
+    """What `task settle` takes."""
+    _add_task(parser)
+    parser.add_argument("--output", metavar="FILE", help="where the output goes (default: nowhere)")
+    parser.add_argument("--receipt", metavar="FILE", help="keep the receipt there")
+    add_credentials(parser)
+
+
+def add_task_cancel(parser: argparse.ArgumentParser) -> None:
+    """What `task cancel` takes."""
+    _add_task(parser)
+    parser.add_argument("--reason", metavar="TEXT", default="", help="for the other agent")
+    add_credentials(parser)
+
+
+def add_task_dispute(parser: argparse.ArgumentParser) -> None:
+    """What `task dispute` takes."""
+    _add_task(parser)
+    parser.add_argument("--reason", metavar="TEXT", required=True, help="for the provider, and for who decides")
+    add_credentials(parser)
+
+
 def add_register(parser: argparse.ArgumentParser) -> None:
     """What `register` takes."""
     parser.add_argument("--url", required=True, metavar="URL", help="the market, as in http://127.0.0.1:4000")
@@ -181,11 +210,22 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
+def _add_task(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("task", type=_task_id, help="the task's id")
+
+
 def _check_hire(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> None:
     if chosen.first is not None and chosen.strategy is None:
         parser.error("--first takes a --strategy to begin with")
     if chosen.receipt is not None and chosen.keep_held:
         parser.error("--receipt is written once the money is released: leave out --keep-held")
+
+
+def _task_id(text: str) -> str:
+    """Something that can stand in an address."""
+    if TASK_ID.fullmatch(text) is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no task's id, as `task list` shows it")
+    return text
 
 
 def _capability(text: str) -> dict[str, Any]:

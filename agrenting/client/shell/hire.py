@@ -11,13 +11,15 @@ import msgspec
 
 from ..agent import Agent
 from ..credentials import Credentials
-from ..errors import ClientError, RefusedByServer, StreamRewritten
+from ..errors import ClientError, Disconnected, NoAnswer, RefusedByServer, StreamRewritten
 from ..hired_proof import Verified
 from ..hired_task import HiredTask
 from ..rest import RestClient
 from .ends import Source, Target
-from .running import DONE, Failure, as_json, credentials_of, say, summary_stream
+from .outcomes import Standing, outcome_of, standing_of
+from .running import DONE, Failure, as_json, credentials_of, next_step, say, sentence, summary_stream
 from .strategies import strategy_of
+from .telling import Losses, minor_units
 
 GIVE_UP_S: Final = 5.0
 """How long a task that is given up may take to be cancelled."""
@@ -30,7 +32,10 @@ async def hire(chosen: argparse.Namespace) -> int:
         source = None if chosen.file is None else files.enter_context(Source(chosen.file))
         target = files.enter_context(Target(chosen.output))
         receipt = None if chosen.receipt is None else files.enter_context(Target(chosen.receipt))
-        async with Agent.of(credentials) as agent:
+        async with Agent.of(credentials, on_state=Losses("gives up").tell) as agent:
+            doubt = minor_units(agent, "--max-price", chosen.max_price)
+            if doubt is not None:
+                say(doubt)
             summary = await Deal(agent, credentials, chosen).run(source, target, receipt)
     if chosen.json:
         print(as_json(summary), file=summary_stream(chosen))
@@ -67,7 +72,7 @@ class Deal:
             await self._take(task, target)
             verified = await (task.verify() if self._chosen.keep_held else task.settle())
         except BaseException:
-            await _give_up(task)
+            await self.give_up(task)
             raise
         finally:
             telling.cancel()
@@ -119,6 +124,49 @@ class Deal:
         if not target.size and result is not None:
             await target.write(msgspec.json.encode(result) + b"\n")
 
+    async def give_up(self, task: HiredTask) -> None:
+        """Take the task back, if that is possible and soon done; else say how it stands, and what can be done."""
+        is_over = task.status in {"failed", "cancelled"}
+        if not is_over:
+            say(f"giving up task {task.id}; Ctrl-C does not wait for that")
+        try:
+            async with asyncio.timeout(GIVE_UP_S):
+                if not is_over and task.status != "completed":
+                    with contextlib.suppress(RefusedByServer):
+                        await task.cancel("given up by its client")
+                standing = await self._standing(task)
+        except (Disconnected, NoAnswer, TimeoutError):
+            self._tell_unknown(task, "the market was not reached", is_over=is_over)
+            return
+        except ClientError as error:
+            self._tell_unknown(task, " ".join(sentence(error)[1].split()), is_over=is_over)
+            return
+        say(f"task {task.id}: {outcome_of(standing, self._agent.money)}")
+        if standing.escrow_status == "held" and standing.status != "disputed":
+            if standing.may_end:
+                self._advise("To verify and pay it", f"settle {task.id}")
+            self._advise("To refuse it", f"dispute {task.id} --reason TEXT")
+
+    def _tell_unknown(self, task: HiredTask, why: str, *, is_over: bool) -> None:
+        """How the task stands could not be learnt: output may have come, or not."""
+        if is_over:
+            say(f"task {task.id} is {task.status}; where its price is could not be learnt: {why}")
+            return
+        say(f"task {task.id} may go on: {why}")
+        self._advise("To see how it stands", "list")
+        self._advise("To verify and pay it", f"settle {task.id}")
+        self._advise("To take it back, before its first output", f"cancel {task.id}")
+        self._advise("To refuse it", f"dispute {task.id} --reason TEXT")
+
+    def _advise(self, what: str, words: str) -> None:
+        """One step on a line of its own: it can be copied whole."""
+        say(f"{what}: {next_step(self._chosen, f'task {words}')}")
+
+    async def _standing(self, task: HiredTask) -> Standing:
+        """How the task stands now. What is under way may have been done without an answer."""
+        async with RestClient(self._credentials.url, self._credentials.api_key) as rest:
+            return standing_of(await rest.get(f"/tasks/{task.id}"))
+
     def _summed_up(self, verified: Verified, source: Source | None) -> dict[str, Any]:
         took_s = round(time.monotonic() - self._began_at, 1)
         money = f"{self._agent.money(verified.price)} {verified.escrow_status.replace('_', ' ')}"
@@ -147,16 +195,3 @@ async def _tell_progress(task: HiredTask) -> None:
     with contextlib.suppress(ClientError):
         async for percent, message in task.progress_events():
             say(f"{percent:3d} % {message or ''}".rstrip())
-
-
-async def _give_up(task: HiredTask) -> None:
-    """Take the task back, if that is possible and soon done; else its money stays where it is until its deadline."""
-    if task.status in {"failed", "cancelled"} or task.state["escrow_status"] == "released":
-        return
-    try:
-        async with asyncio.timeout(GIVE_UP_S):
-            await task.cancel("given up by its client")
-    except (ClientError, TimeoutError):
-        say(f"task {task.id} could not be cancelled: nothing was released, and you may dispute what was delivered")
-    else:
-        say(f"task {task.id} is cancelled, and costs nothing")

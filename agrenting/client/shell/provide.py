@@ -4,17 +4,57 @@ import argparse
 import logging
 import shutil
 import sys
-from typing import Any
+from typing import Final
+
+import msgspec
 
 from ..agent import Agent
 from ..amounts import Amount
-from ..connection import State
+from ..asking import converted
 from ..contact_strategies import DISABLED, Approve, Callback, ContactStrategy
-from ..job import Job
+from ..credentials import Credentials
+from ..errors import Disconnected, NoAnswer, RefusedByServer
+from ..rest import RestClient
+from ..signals import PROCESS
 from ..told_contacts import ContactRequest
-from .running import DONE, Failure, as_json, credentials_of
+from .running import DONE, Failure, credentials_of
 from .strategies import strategy_of
+from .telling import Teller, minor_units
 from .wrapped import WrappedCommand
+
+NO_KEY: Final = (
+    "the credentials hold no signing key: whoever wants to bargain is rejected, and the list price alone is taken. "
+    "`agrenting-client register --save FILE` makes an agent with one"
+)
+ACTIVE: Final = "its owner makes it active again, with PATCH /api/v1/agents/{id}"
+NEXT: Final = {"suspended": "the market's operator ends that, with `agrenting agent reinstate HANDLE`"}
+"""What to do about an agent of such a status."""
+
+ASKED: Final = "Whoever asks it for contact is approved, as `agrenting hire --ask MESSAGE` does"
+NOT_ASKED: Final = "--accept-contacts approves whoever asks it; else its owner answers"
+UNTAGGED: Final = (
+    "strangers do not find it by a search, but by its handle alone: its owner gives it a tag, and lists it, with "
+    "PATCH /api/v1/agents/{id}"
+)
+
+
+CONTACTS_PAGE: Final = 100
+
+
+class _Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """What decides on who finds and hires an agent."""
+
+    status: str
+    is_global: bool
+    is_listed: bool
+    organisation_id: str | None
+    tags: tuple[str, ...]
+
+
+class _Contact(msgspec.Struct, frozen=True):
+    """Of a contact, what it is."""
+
+    type: str
 
 
 async def provide(chosen: argparse.Namespace) -> int:
@@ -34,45 +74,47 @@ async def provide(chosen: argparse.Namespace) -> int:
     strategy = strategy_of(chosen.strategy, limit=chosen.limit or chosen.price)
     command = WrappedCommand(chosen.command, timeout_s=chosen.timeout, on_start=teller.started, on_exit=teller.exited)
     work = command.work
-    agent.capability(chosen.capability, price=chosen.price, strategy=strategy)(work)
+    agent.capability(chosen.capability, price=chosen.price, strategy=strategy, on_end=teller.ended)(work)
     async with agent:
-        await agent.serve(on_ready=lambda: teller.serving(agent, chosen))
-    teller.tell("stopped", f"{agent.handle} has stopped", handle=agent.handle)
+        teller.of(agent)
+        for hint in await hints(agent, credentials, accepts_contacts=chosen.accept_contacts is not None):
+            teller.hint(hint)
+        doubt = minor_units(agent, "--price", chosen.price)
+        if doubt is not None:
+            teller.hint(doubt)
+        with PROCESS.asking(lambda: teller.stopping(chosen.drain)):
+            await agent.serve(on_ready=lambda: teller.serving(chosen))
+        teller.stopped()
     return DONE
 
 
-class Teller:
-    """Tells of each step: a line for people on standard error, or an object in JSON on standard output."""
+async def hints(agent: Agent, credentials: Credentials, *, accepts_contacts: bool) -> list[str]:
+    """Why nobody, or not everybody, could hire it, and what to do about that."""
+    found = [] if credentials.signing_key else [NO_KEY]
+    async with RestClient(credentials.url, credentials.api_key) as rest:
+        try:
+            shown = converted(await rest.get(f"/agents/{agent.id}"), _Shown)
+            has_contacts = await _has_contacts(rest)
+        except (RefusedByServer, Disconnected, NoAnswer):  # The key may not look, or not now: it is a help, no more.
+            return found
+    if shown.status != "active":
+        found.append(
+            f"{agent.handle} is {shown.status}, and nobody finds or hires it: {NEXT.get(shown.status, ACTIVE)}"
+        )
+    elif not (shown.is_global or has_contacts or shown.organisation_id is not None):
+        asked = ASKED if accepts_contacts else NOT_ASKED
+        found.append(f"{agent.handle} has no contacts: only agents of the same owner can hire it. {asked}")
+        if accepts_contacts and not (shown.is_listed and shown.tags):
+            found.append(UNTAGGED)
+    return found
 
-    def __init__(self, *, as_json_lines: bool) -> None:
-        self._as_json_lines = as_json_lines
 
-    def tell(self, event: str, line: str, **fields: Any) -> None:
-        """Tell of one."""
-        if self._as_json_lines:
-            print(as_json({"event": event, **fields}), flush=True)
-        else:
-            print(line, file=sys.stderr, flush=True)
-
-    def state(self, state: State) -> None:
-        """The connection has another state."""
-        self.tell("state", f"connection: {state}", state=str(state))
-
-    def serving(self, agent: Agent, chosen: argparse.Namespace) -> None:
-        """The agent can be found and hired."""
-        price = agent.amount(chosen.price)
-        line = f"{agent.handle} provides {chosen.capability} for {agent.money(price)}; Ctrl-C stops it"
-        self.tell("serving", line, handle=agent.handle, capability=chosen.capability, price=price)
-
-    def started(self, job: Job) -> None:
-        """A task's process runs."""
-        line = f"task {job.task_id}: started for {job.client_handle or job.client_agent_id}"
-        self.tell("started", line, task_id=job.task_id, client=job.client_handle)
-
-    def exited(self, job: Job, exit_code: int | None) -> None:
-        """A task's process is gone, or was never there."""
-        how = "could not be started" if exit_code is None else f"exit {exit_code}"
-        self.tell("exited", f"task {job.task_id}: {how}", task_id=job.task_id, exit_code=exit_code)
+async def _has_contacts(rest: RestClient) -> bool:
+    """Whether an agent is among its contacts: its owner is one always, and people do not hire."""
+    async for told in rest.items("/agent/contacts", limit=CONTACTS_PAGE):
+        if converted(told, _Contact).type == "Agent":
+            return True
+    return False
 
 
 def _contacts(up_to: Amount | None) -> ContactStrategy:

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import shlex
 import sys
 import threading
 from collections.abc import Callable, Coroutine
@@ -13,7 +14,7 @@ from typing import Any, Final, TypeVar, cast
 import msgspec
 
 from ..credentials import Credentials
-from ..errors import ClientError, Disconnected, LyingServer, RefusedByServer, TaskNotDone
+from ..errors import ClientError, Disconnected, FolderInUse, LyingServer, RefusedByServer, TaskNotDone
 
 DONE: Final = 0
 FAILED: Final = 1
@@ -22,10 +23,15 @@ INTERRUPTED: Final = 130
 T = TypeVar("T")
 
 ADVICE: Final = {
+    "agent_banned": "Ask who runs the market; another agent of the same owner is not banned with it.",
     "agent_required": "This is a user's key: take an agent's, as `agrenting-client register --save FILE` makes it.",
     "contact_required": "The two are no contacts yet: --ask MESSAGE asks for contact and waits for the answer.",
     "insufficient_balance": "The market's operator puts money in: agrenting deposit HANDLE AMOUNT.",
+    "escrow_locked": "It is disputed already; an operator decides.",
     "invalid_credential": "The market does not know this key: look at the file of credentials, or rotate the key.",
+    "missing_scope": "Its owner gives it a key with that scope: `key rotate` gives one with all of them.",
+    "not_held": "There is nothing to release or to dispute.",
+    "output_delivered": "To dispute it: `task dispute TASK --reason TEXT`, behind `agrenting` or `agrenting-client`.",
 }
 """What to do about refusals whose sentence cannot know the command line."""
 
@@ -61,6 +67,8 @@ def sentence(error: Exception) -> tuple[str, str]:
     if isinstance(error, RefusedByServer):
         advice = ADVICE.get(error.reason, "")
         return error.reason, f"{error.message} ({error.reason}) {advice}"
+    if isinstance(error, FolderInUse):
+        return "folder_in_use", f"another program of this agent is at work, and one at a time is: end it ({error.path})"
     if isinstance(error, Disconnected):
         return "disconnected", f"{error}. Is the market running, and its address right?"
     if isinstance(error, TaskNotDone):
@@ -68,9 +76,11 @@ def sentence(error: Exception) -> tuple[str, str]:
         return "task_not_done", f"{error} {details}"
     if isinstance(error, LyingServer):
         return "lying_server", f"{error}. Nothing more was signed or released."
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        return "failed", f"{error.filename}: {error.strerror}"
-    return "failed", str(error)
+    return "failed", _of_file(error) if isinstance(error, OSError) else str(error)
+
+
+def _of_file(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.strerror and error.filename else str(error)
 
 
 def fail(chosen: argparse.Namespace, code: str, message: str) -> int:
@@ -100,6 +110,12 @@ def credentials_of(chosen: argparse.Namespace) -> Credentials:
         ClientError: There are none, or not such as could be used.
     """
     return Credentials.from_environment() if chosen.as_file is None else Credentials.from_file(chosen.as_file)
+
+
+def next_step(chosen: argparse.Namespace, words: str) -> str:
+    """Another command of the same program and agent, which runs as it is shown."""
+    whose = "" if chosen.as_file is None else f" --as {shlex.quote(str(chosen.as_file))}"
+    return f"{chosen.program} {words}{whose}"
 
 
 def say(line: str) -> None:

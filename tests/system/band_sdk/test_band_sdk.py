@@ -16,7 +16,7 @@ from tests.system.band import (
     present,
 )
 
-WITHIN_S = 10
+WITHIN_S = 30
 
 
 async def peers_of(player: Player, page_size: int = 100) -> dict[str, Peer]:

@@ -24,7 +24,7 @@ from tests.system.band import (
 )
 from tests.system.band_rooms import MyRoom, Room
 
-WITHIN_S = 10
+WITHIN_S = 30
 
 
 async def hears_nothing_more(ear: Ear, witness: Player) -> None:

@@ -18,7 +18,7 @@ const {
 const { DefaultPrivateChannel } = await import("@finos/fdc3-agent-proxy/dist/src/channels/DefaultPrivateChannel.js")
 const { LogLevel } = await import("@finos/fdc3-standard")
 
-const TIMEOUT_MS = 10_000
+const TIMEOUT_MS = 30_000
 const PAGE = "https://agent.example/"
 
 // A way to the server that can be lost: a socket of the standard can only be closed well. While `isBlocked`, it is lost

@@ -12,7 +12,7 @@ export const answered = (push) => new Promise((resolve, reject) => {
     .receive("timeout", () => reject(new Error("no reply")))
 })
 
-export const until = (check, within_ms = 10_000) => new Promise((resolve, reject) => {
+export const until = (check, within_ms = 30_000) => new Promise((resolve, reject) => {
   const started = Date.now()
   const look = () => {
     const found = check()
