@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -212,6 +213,19 @@ def test_what_was_held_is_verified_and_paid_later_and_the_provider_hears_of_it(s
     assert shop.balance()["escrow"] == before["escrow"] - PRICE
     paid = provided.until("ended", task_id)
     assert (paid["escrow_status"], 0 < paid["net"] < PRICE) == ("released", True)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+def test_output_that_cannot_be_written_leaves_the_price_held(shop: Shop, provided: Provided) -> None:
+    code, _, said = shop.hire("-", "--ask", "Hello", "--keep-held", "--json", given=b"lost")
+    assert code == 0, said
+    task_id = json.loads(said.splitlines()[-1])["task_id"]
+    provided.until("ended", task_id)
+
+    refused = shop.refusal("task", "settle", task_id, "--output", "/dev/full")
+
+    assert "No space left" in refused
+    assert shop.task(task_id)["escrow_status"] == "held"
 
 
 def test_a_provider_is_told_in_a_line_when_a_task_is_taken_and_in_one_how_it_has_ended(shop: Shop) -> None:
