@@ -13,6 +13,7 @@ import msgspec
 from .asking import converted
 from .errors import ClientError, LyingServer
 from .kept_topic import JOINED, KeptTopic
+from .serving import WORKABLE
 
 if TYPE_CHECKING:
     from .context import AgentContext
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
 OnEnd = Callable[[dict[str, Any]], None]
 """Told how a task stands that has ended: the whole task, as PROTOCOL.md lists its fields. It must not wait."""
 
-UNDECIDED: Final = frozenset(("pending", "in_progress", "disputed"))
-RUNNING: Final = frozenset(("pending", "in_progress"))
+UNDECIDED: Final = WORKABLE | {"disputed"}
 
 _LOG = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class TaskEnd:
     async def _tell(self) -> None:
         task = await self.topic.join()
         self._standing = converted(task, _Standing)
-        while self._standing.status in RUNNING:  # Its deadline has passed, and its clock has not run yet.
+        while self._standing.status in WORKABLE:  # Its deadline has passed, and its clock has not run yet.
             task = await self._next()
         self._say(task)
 

@@ -120,9 +120,7 @@ class Deal:
             if chunk is None:
                 break
             await target.write(chunk)
-        result = await task.result()
-        if not target.size and result is not None:
-            await target.write(msgspec.json.encode(result) + b"\n")
+        await write_result(task, target)
 
     async def give_up(self, task: HiredTask) -> None:
         """Take the task back, if that is possible and soon done; else say how it stands, and what can be done."""
@@ -181,6 +179,13 @@ class Deal:
             "result": verified.result,
             "took_s": took_s,
         }
+
+
+async def write_result(task: HiredTask, target: Target) -> None:
+    """Of a task without output, which is written before, write its result, as JSON."""
+    result = await task.result()
+    if not target.size and result is not None:
+        await target.write(msgspec.json.encode(result) + b"\n")
 
 
 def _require_room(agent: Agent, source: Source | None) -> None:

@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from ..asking import converted
+from ..lies import FINAL
 from .running import as_json
 
 Money = Callable[[int], str]
@@ -73,7 +74,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_over(self) -> bool:
         """Whether nobody works on it any more."""
-        return self.status in {"completed", "failed", "cancelled"}
+        return self.status in FINAL
 
     @property
     def may_end(self) -> bool:

@@ -13,9 +13,11 @@ from ..agent import Agent
 from ..amounts import format_amount
 from ..asking import converted
 from ..hired_proof import Verified
+from ..lies import FINAL
 from ..market import MarketFacts, Me, ask_market, ask_me
 from ..rest import RestClient
 from .ends import Target
+from .hire import write_result
 from .outcomes import Dispute, Money, Standing, outcome_of, standing_of
 from .running import DONE, Failure, as_json, credentials_of, say
 
@@ -105,11 +107,12 @@ async def _settled(agent: Agent, chosen: argparse.Namespace, target: Target | No
     task = await agent.take_up(chosen.task)
     if not standing.may_end:
         say(STILL_OPEN.format(task.id))
-    elif task.status not in {"completed", "failed", "cancelled"}:
+    elif task.status not in FINAL:
         say(f"task {task.id} is {task.status.replace('_', ' ')}; waiting for its end")
-    content, result = await task.read(), await task.result()
+    content = await task.read()
     if target is not None:  # Before the price is released: a full disk costs nothing.
-        await target.write(content if content or result is None else msgspec.json.encode(result) + b"\n")
+        await target.write(content)
+        await write_result(task, target)
     verified = await task.settle()
     if target is not None:
         target.keep()
